@@ -1,0 +1,75 @@
+import { asyncScheduler, Observable, type SchedulerLike, type Unsubscribable } from 'rxjs';
+import { ambient } from './ambient.js';
+import { Clock } from './clock.js';
+import { Lease, type CallOrigin, type Sink } from './lease.js';
+import { CLOSING, ScopeNode, type Env } from './node.js';
+import type { CallFunction, CallOptions } from './types.js';
+
+/** Default grace in milliseconds: how long a cancelled call may take to acknowledge. */
+export const DEFAULT_GRACE_MS = 5000;
+
+/** A cold Observable of one call. Every subscription is a lease in the enclosing scope. */
+export class CallObservable<T> extends Observable<T> implements CallOrigin {
+  readonly label: string;
+  readonly shield: boolean;
+  stopping: Lease<unknown> | undefined = undefined;
+
+  constructor(
+    private readonly given: ScopeNode | undefined,
+    private readonly fn: CallFunction<T>,
+    options: CallOptions = {},
+  ) {
+    super((subscriber) => this.begin(subscriber));
+    this.label = options.label ?? (fn.name || 'call');
+    this.shield = options.shield ?? false;
+  }
+
+  /** Subscribes without a Subscriber in between. */
+  begin(sink: Sink<T>): Unsubscribable | undefined {
+    const home = enclosing(this.given);
+    const refusal = home.refusal();
+    if (refusal !== undefined) {
+      sink.error(refusal.error);
+      return undefined;
+    }
+    const lease = new Lease<T>(home, this, sink);
+    lease.begin(this.fn);
+    return lease;
+  }
+}
+
+/** The innermost scope at or below the given one; without one, the enclosing scope or a scope of the call's own. */
+function enclosing(given: ScopeNode | undefined): ScopeNode {
+  const current = ambient.scope;
+  if (given === undefined) return current ?? new LooseScope(env(undefined, {}));
+  if (current === given || current === undefined || current.refusal() !== undefined) return given;
+  for (let scope = current.up; scope !== undefined; scope = scope.up) if (scope === given) return current;
+  return given;
+}
+
+/** The settings of a new scope under `parent`: one clock for the whole tree unless another scheduler is asked for. */
+export function env(
+  parent: ScopeNode | undefined,
+  options: { scheduler?: SchedulerLike | undefined; graceMs?: number | undefined; label?: string | undefined },
+): Env {
+  const { scheduler, graceMs = DEFAULT_GRACE_MS, label } = options;
+  const shared = parent?.env.clock;
+  const clock =
+    shared !== undefined && (scheduler ?? shared.scheduler) === shared.scheduler ? shared : new Clock(scheduler ?? asyncScheduler);
+  return { clock, graceMs, label };
+}
+
+/** The scope of a call that was made outside of any. It ends with the call. */
+class LooseScope extends ScopeNode {
+  override state = CLOSING;
+
+  constructor(settings: Env) {
+    super(undefined, settings);
+  }
+
+  protected get running(): boolean {
+    return false;
+  }
+  protected stopBody(): void {}
+  protected onClosed(): void {}
+}

@@ -1,0 +1,472 @@
+import type { AsyncSubject } from 'rxjs';
+import { ambient, enter, leave } from './ambient.js';
+import type { Alarm, AlarmTarget, Clock } from './clock.js';
+import { ScopeCancelledError } from './errors.js';
+import type { CallInfo, CancelReason, LateOutcome, Outcome, ScopeFailure, ScopeReport, ScopeState, ScopeTree } from './types.js';
+
+/** One cancel: its reason, and the one error that every signal below is aborted with. */
+export class Cancellation {
+  private made: ScopeCancelledError | undefined;
+  constructor(readonly reason: CancelReason) {}
+
+  get error(): ScopeCancelledError {
+    return (this.made ??= new ScopeCancelledError(this.reason));
+  }
+
+  below(): Cancellation {
+    return new Cancellation({ kind: 'parent-cancelled', cause: this.reason });
+  }
+}
+
+/** Something that a scope waits for: a call, or a nested scope. Linked into the scope's list while it lives. */
+export abstract class Member {
+  before: Member | undefined = undefined;
+  after: Member | undefined = undefined;
+  /** Scopes elsewhere that tore this down and now wait for it too. */
+  private hosts: ScopeNode[] | undefined = undefined;
+
+  constructor(readonly up: ScopeNode | undefined) {}
+
+  abstract get over(): boolean;
+  /** The calls that still run, here or below. */
+  abstract calls(): CallMember[];
+
+  /** Called when it is torn down: a scope that is not above it but did this waits for it as well. */
+  protected tornDownBy(stopper: ScopeNode | undefined): void {
+    if (stopper === undefined || !stopper.cancelled || this.over || this.hosts?.includes(stopper)) return;
+    for (let node = this.up; node !== undefined; node = node.up) if (node === stopper) return;
+    (this.hosts ??= []).push(stopper);
+    stopper.more.guests.add(this);
+    stopper.live++;
+  }
+
+  protected releaseHosts(): void {
+    const { hosts } = this;
+    if (hosts === undefined) return;
+    this.hosts = undefined;
+    for (const host of hosts) {
+      if (host.more.guests.delete(this)) host.live--;
+      host.settle();
+    }
+  }
+}
+
+/** A call or a cleanup that runs in a scope. `Lease` implements it. */
+export abstract class CallMember extends Member {
+  abstract readonly shielded: boolean;
+  abstract readonly cancelled: boolean;
+  abstract abort(cancellation: Cancellation): void;
+  abstract stop(): void;
+  abstract abandon(): void;
+  abstract info(): CallInfo;
+  abstract describe(): ScopeTree['calls'][number];
+
+  calls(): CallMember[] {
+    return this.over ? [] : [this];
+  }
+}
+
+/** The settings that a scope shares with its children. */
+export interface Env {
+  readonly clock: Clock;
+  readonly graceMs: number;
+  readonly label: string | undefined;
+}
+
+/** What most scopes never need. */
+class More {
+  controller: AbortController | undefined;
+  report$: AsyncSubject<ScopeReport> | undefined;
+  promise: Promise<ScopeReport> | undefined;
+  grace: Alarm | undefined;
+  fulfilled = 0;
+  /** Calls that were cancelled one by one and have not settled. */
+  stopping = 0;
+  abandoned: readonly CallInfo[] = [];
+  readonly errors: ScopeFailure[] = [];
+  readonly outcomes: Outcome<unknown>[] = [];
+  readonly late: LateOutcome[] = [];
+  /** Abandoned calls, here or below, that still run. */
+  readonly orphans: Set<CallMember> = new Set();
+  readonly guests: Set<Member> = new Set();
+  /** Open resources; run last opened first when nothing else is left. */
+  readonly closers: (() => void)[] = [];
+}
+
+export const OPEN = 0;
+export const CLOSING = 1;
+export const CANCELLING = 2;
+export const CLOSED = 3;
+export const STATES: readonly ScopeState[] = ['open', 'closing', 'cancelling', 'closed'];
+
+/**
+ * A node of the tree: what runs below it, why it was cancelled, and the one routine that cancels and the one that closes.
+ * Operators extend it with a body; `child()` makes nodes without one.
+ */
+export abstract class ScopeNode extends Member implements AlarmTarget {
+  state: number = OPEN;
+  head: Member | undefined = undefined;
+  /** How many things below are alive, plus the hold of a sweep in progress. The scope cannot close before it is 0. */
+  live = 0;
+  cancellation: Cancellation | undefined = undefined;
+  deadline: Alarm | undefined = undefined;
+  protected extra: More | undefined = undefined;
+
+  constructor(
+    up: ScopeNode | undefined,
+    readonly env: Env,
+  ) {
+    super(up);
+    if (up === undefined) ambient.registry?.opened(this);
+  }
+
+  /** Whether the body still runs: a source, a child's Observable, a subscribe() call that has not returned. */
+  protected abstract get running(): boolean;
+  /** Tears the body down and drops what is queued. */
+  protected abstract stopBody(): void;
+  /** The scope has closed: tell downstream. */
+  protected abstract onClosed(): void;
+
+  get more(): More {
+    return (this.extra ??= new More());
+  }
+
+  get cancelled(): boolean {
+    return this.state === CANCELLING;
+  }
+
+  get over(): boolean {
+    return this.state === CLOSED;
+  }
+
+  /** The cancellation that refuses a newcomer, or undefined if the scope takes calls. */
+  refusal(): Cancellation | undefined {
+    if (this.state < CANCELLING) return undefined;
+    return this.cancellation ?? new Cancellation({ kind: 'explicit', reason: 'the scope has closed' });
+  }
+
+  // Members
+
+  /** Appends a member and counts it as alive. */
+  enlist(member: Member): void {
+    this.wake();
+    this.link(member);
+    this.live++;
+  }
+
+  delist(member: Member): void {
+    this.unlink(member);
+    this.live--;
+  }
+
+  link(member: Member): void {
+    const { head } = this;
+    if (head === undefined) {
+      this.head = member.before = member;
+      return;
+    }
+    const last = head.before as Member;
+    last.after = member;
+    member.before = last;
+    head.before = member;
+  }
+
+  unlink(member: Member): void {
+    const { before, after } = member;
+    if (before === undefined) return;
+    if (member === this.head) this.head = after;
+    else before.after = after;
+    if (after !== undefined) after.before = before;
+    else if (this.head !== undefined) this.head.before = before;
+    member.before = member.after = undefined;
+  }
+
+  /** Something is about to run here. Only a `child()` cares: it is off its parent's list while it is idle. */
+  wake(): void {}
+  /** Nothing runs here any more; true if that may let the parent close. */
+  protected rest(): boolean {
+    return false;
+  }
+
+  calls(): CallMember[] {
+    return sweepBelow(this, () => true).filter((member): member is CallMember => member instanceof CallMember);
+  }
+
+  // Cancelling
+
+  /**
+   * Cancels everything below, except `spared`. Reasons first, then signals from the top down, then bodies from the bottom
+   * up; what is left is waited for, and only then does anybody hear of it.
+   */
+  cancelWith(reason: CancelReason, spared?: ScopeNode): void {
+    if (this.refusal() !== undefined) return;
+    this.mark(new Cancellation(reason));
+    const sweep: Member[] = sweepBelow(this, (node, above) => node !== spared && node.markedBelow(above));
+    sweep.unshift(this);
+    abortSignals(sweep);
+    stopAll(sweep);
+    for (let i = sweep.length - 1; i >= 0; i--) {
+      const member = sweep[i];
+      if (!(member instanceof ScopeNode)) continue;
+      member.live--;
+      member.settle();
+    }
+    if (this.state !== CLOSED) armGraces(sweep.filter((member) => member instanceof ScopeNode));
+  }
+
+  private mark(cancellation: Cancellation): void {
+    this.wake();
+    this.state = CANCELLING;
+    this.cancellation = cancellation;
+    this.live++;
+  }
+
+  private markedBelow(above: ScopeNode): boolean {
+    if (this.state >= CANCELLING) return false;
+    this.mark(this.inherit(above.cancellation as Cancellation));
+    return true;
+  }
+
+  /** How a cancel above looks from here. A fan-out's children share the reason of their group. */
+  protected inherit(above: Cancellation): Cancellation {
+    return above.below();
+  }
+
+  abortSignal(): void {
+    this.extra?.controller?.abort((this.cancellation as Cancellation).error);
+  }
+
+  stop(): void {
+    const outer = enter(this);
+    try {
+      this.stopBody();
+    } finally {
+      leave(outer);
+    }
+  }
+
+  /** Starts the grace, unless one that ends no later runs further up. */
+  armGrace(now: number, outermost: number): number {
+    const { clock, graceMs } = this.env;
+    const at = now + graceMs;
+    if (at >= outermost || (this.cancelled && this.up?.cancellation === this.cancellation)) return outermost;
+    const { more } = this;
+    if (more.grace !== undefined) clock.clear(more.grace);
+    more.grace = clock.set(this, graceMs);
+    return at;
+  }
+
+  onAlarm(alarm: Alarm): void {
+    if (alarm === this.deadline) {
+      this.deadline = undefined;
+      this.expire(alarm.ms);
+    } else {
+      this.more.grace = undefined;
+      this.abandon();
+    }
+  }
+
+  /** The deadline of this scope passed. */
+  protected expire(ms: number): void {
+    const { label } = this.env;
+    this.cancelWith({ kind: 'deadline', ms, ...(label === undefined ? {} : { label }) });
+  }
+
+  /** The grace is over: what has not settled is named and let go. */
+  private abandon(): void {
+    const whole = this.state === CANCELLING;
+    const scopes: ScopeNode[] = [this];
+    if (whole) for (const member of sweepBelow(this, () => true)) if (member instanceof ScopeNode) scopes.push(member);
+    for (const scope of scopes) scope.abandonCalls(whole);
+    for (let i = scopes.length - 1; i >= 0; i--) (scopes[i] as ScopeNode).settle();
+  }
+
+  private abandonCalls(whole: boolean): void {
+    if (whole) for (let close = this.extra?.closers.pop(); close !== undefined; close = this.extra?.closers.pop()) close();
+    for (let member = this.head, next: Member | undefined; member !== undefined; member = next) {
+      next = member.after;
+      if (member instanceof CallMember && !member.shielded && (whole || member.cancelled)) member.abandon();
+    }
+    for (const guest of whole ? (this.extra?.guests ?? []) : []) {
+      for (const call of guest.calls()) this.more.orphans.add(call);
+      this.more.guests.delete(guest);
+      this.live--;
+    }
+  }
+
+  /** Counts calls that were cancelled one by one and have not settled: a closing scope gives them its grace. */
+  noteStopping(by: 1 | -1): void {
+    this.more.stopping += by;
+  }
+
+  // Closing
+
+  /** The body ended by itself: the scope closes once everything below has. */
+  bodyEnded(): void {
+    if (this.state === OPEN) this.state = CLOSING;
+    this.settle();
+  }
+
+  /** Closes this scope, and those above it, as far as nothing is left to wait for. */
+  settle(): void {
+    let node: ScopeNode | undefined = this;
+    while (node !== undefined) {
+      if (node.ripe()) node.close();
+      else if (node.live > 0 || !node.rest()) return;
+      node = node.up;
+    }
+  }
+
+  private ripe(): boolean {
+    if (this.state === OPEN || this.state === CLOSED || this.running) return false;
+    const { extra } = this;
+    if (this.live > 0) {
+      if (this.state === CLOSING && this.live === extra?.stopping && extra.grace === undefined)
+        this.armGrace(this.env.clock.now(), Infinity);
+      return false;
+    }
+    if (this.head !== undefined) {
+      this.endIdle();
+      return this.ripe();
+    }
+    const close = extra?.closers.pop();
+    if (close === undefined) return true;
+    close();
+    return this.ripe();
+  }
+
+  private close(): void {
+    this.state = CLOSED;
+    const { extra, env, up } = this;
+    if (this.deadline !== undefined) env.clock.clear(this.deadline);
+    this.deadline = undefined;
+    if (extra !== undefined) {
+      if (extra.grace !== undefined) env.clock.clear(extra.grace);
+      if (extra.orphans.size > 0) extra.abandoned = [...extra.orphans].map((call) => call.info());
+    }
+    if (extra?.report$ !== undefined) publish(extra.report$, this.report());
+    this.onClosed();
+    up?.delist(this);
+    this.releaseHosts();
+    if (up === undefined) ambient.registry?.closed(this);
+  }
+
+  /** Child scopes in which nothing runs end with their parent. */
+  private endIdle(): void {
+    this.live++;
+    for (let idle = this.head, next: Member | undefined; idle !== undefined; idle = next) {
+      next = idle.after;
+      if (!(idle instanceof ScopeNode)) continue;
+      idle.wake();
+      idle.bodyEnded();
+    }
+    this.live--;
+  }
+
+  // What is known
+
+  /** Takes note of a failure that is not a cancellation. Scopes with a policy override it. */
+  failed(failure: ScopeFailure): void {
+    this.more.errors.push(failure);
+  }
+
+  /** A teardown threw. */
+  torn(error: unknown): void {
+    this.failed({ error, phase: 'cleanup' });
+  }
+
+  /** A value or an error that came after nobody waited for it any more. */
+  noteLate(late: LateOutcome): void {
+    this.more.late.push(late);
+  }
+
+  /** The index of the fan-out child that this is, or is in. */
+  get childIndex(): number | undefined {
+    return this.up?.childIndex;
+  }
+
+  get depth(): number {
+    return this.up?.depth ?? 0;
+  }
+
+  get path(): readonly string[] {
+    const above = this.up?.path ?? [];
+    return this.env.label === undefined ? above : [...above, this.env.label];
+  }
+
+  report(): ScopeReport {
+    const { extra, cancellation } = this;
+    const reason = cancellation === undefined ? {} : { reason: cancellation.reason };
+    if (extra === undefined) return { ...reason, fulfilled: 0, outcomes: [], errors: [], late: [], abandoned: [] };
+    const { fulfilled, errors, late, abandoned } = extra;
+    return { ...reason, fulfilled, outcomes: [...extra.outcomes].sort((a, b) => a.index - b.index), errors, late, abandoned };
+  }
+
+  dump(): ScopeTree {
+    const calls: CallMember[] = [];
+    const scopes: ScopeNode[] = [];
+    for (let member = this.head; member !== undefined; member = member.after) {
+      if (member instanceof ScopeNode) scopes.push(member);
+      else calls.push(member as CallMember);
+    }
+    return {
+      label: this.name,
+      path: this.path,
+      state: STATES[this.state] as ScopeState,
+      ...(this.cancellation === undefined ? {} : { reason: this.cancellation.reason }),
+      waiting: this.waiting,
+      calls: calls.map((call) => call.describe()),
+      scopes: scopes.map((scope) => scope.dump()),
+    };
+  }
+
+  protected get name(): string {
+    return this.env.label ?? 'scope';
+  }
+
+  protected get waiting(): number {
+    return 0;
+  }
+}
+
+/** Everything below `root`, breadth first. Descends into those scopes that `into` accepts. */
+function sweepBelow(root: ScopeNode, into: (node: ScopeNode, above: ScopeNode) => boolean): Member[] {
+  const found: Member[] = [];
+  let at = 0;
+  for (let node: Member | undefined = root; node !== undefined; node = found[at++]) {
+    if (!(node instanceof ScopeNode)) continue;
+    for (let member = node.head; member !== undefined; member = member.after) {
+      if (!(member instanceof ScopeNode) || into(member, node)) found.push(member);
+    }
+  }
+  return found;
+}
+
+function abortSignals(sweep: readonly Member[]): void {
+  for (const member of sweep) {
+    if (member instanceof ScopeNode) member.abortSignal();
+    else (member as CallMember).abort((member.up as ScopeNode).cancellation as Cancellation);
+  }
+}
+
+function stopAll(sweep: readonly Member[]): void {
+  for (let i = sweep.length - 1; i >= 0; i--) {
+    const member = sweep[i];
+    if (member instanceof ScopeNode) member.stop();
+  }
+  for (const member of sweep) if (member instanceof CallMember) member.stop();
+}
+
+/** One clock for the whole sweep, and one more for every scope in it whose own grace is shorter. */
+function armGraces(sweep: readonly ScopeNode[]): void {
+  const [root] = sweep;
+  if (root === undefined || root.over) return;
+  const now = root.env.clock.now();
+  const outermost = root.armGrace(now, Infinity);
+  for (const scope of sweep) if (scope !== root && !scope.over) scope.armGrace(now, outermost);
+}
+
+function publish(report$: AsyncSubject<ScopeReport>, report: ScopeReport): void {
+  report$.next(report);
+  report$.complete();
+}

@@ -1,0 +1,24 @@
+import { from, Observable, type ObservableInput } from 'rxjs';
+import { CANCELLING } from '../core/node.js';
+import { checkFunction, checkScopeOptions, type ScopeOptions } from '../core/options.js';
+import { OutputScope } from '../core/output.js';
+import type { Scope } from '../core/types.js';
+
+class Body<T> extends OutputScope<T, T> {
+  next(value: T): void {
+    if (this.state < CANCELLING) this.emit(value);
+  }
+
+  protected override sourceFailed(error: unknown): void {
+    this.failed({ error, phase: 'run' });
+  }
+}
+
+export function scoped<T>(factory: (scope: Scope) => ObservableInput<T>, options: ScopeOptions = {}): Observable<T> {
+  checkFunction('scoped', 'factory', factory);
+  checkScopeOptions('scoped', options);
+  return new Observable((subscriber) => {
+    const body: Body<T> = new Body<T>(subscriber, options);
+    body.begin(() => from(factory(body)));
+  });
+}

@@ -1,0 +1,1 @@
+export { expectNoOpenScopes, openScopes } from './openScopes.js';
