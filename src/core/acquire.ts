@@ -21,7 +21,7 @@ export function acquire<R>(owner: Owner, open: () => PromiseLike<R>, close: (res
       release(resource);
       throw signal.reason;
     }
-    owner.more.closers.push(() => release(resource));
+    (owner.more.closers ??= []).push(() => release(resource));
     return resource;
   };
   return new CallObservable(owner, opened, { label });

@@ -1,7 +1,7 @@
 import { asyncScheduler, Observable, type SchedulerLike, type Unsubscribable } from 'rxjs';
 import { ambient } from './ambient.js';
 import { Clock } from './clock.js';
-import { Lease, type CallOrigin, type Sink } from './lease.js';
+import { Lease, SHIELDED, type Sink } from './lease.js';
 import { CLOSING, ScopeNode, type Env } from './node.js';
 import type { CallFunction, CallOptions } from './types.js';
 
@@ -9,19 +9,15 @@ import type { CallFunction, CallOptions } from './types.js';
 export const DEFAULT_GRACE_MS = 5000;
 
 /** A cold Observable of one call. Every subscription is a lease in the enclosing scope. */
-export class CallObservable<T> extends Observable<T> implements CallOrigin {
-  readonly label: string;
-  readonly shield: boolean;
-  stopping: Lease<unknown> | undefined = undefined;
+export class CallObservable<T> extends Observable<T> {
+  private latest: Lease<T> | undefined = undefined;
 
   constructor(
     private readonly given: ScopeNode | undefined,
     private readonly fn: CallFunction<T>,
-    options: CallOptions = {},
+    private readonly options?: CallOptions,
   ) {
     super((subscriber) => this.begin(subscriber));
-    this.label = options.label ?? (fn.name || 'call');
-    this.shield = options.shield ?? false;
   }
 
   /** Subscribes without a Subscriber in between. */
@@ -32,8 +28,14 @@ export class CallObservable<T> extends Observable<T> implements CallOrigin {
       sink.error(refusal.error);
       return undefined;
     }
-    const lease = new Lease<T>(home, this, sink);
-    lease.begin(this.fn);
+    const { fn, options, latest } = this;
+    const lease = new Lease<T>(home, options?.label ?? (fn.name || 'call'), sink, options?.shield ? SHIELDED : 0);
+    const start = (): void => {
+      this.latest = lease;
+      lease.run(fn);
+    };
+    if (latest !== undefined && latest.cancelled && !latest.over) lease.startAfter(latest, start);
+    else start();
     return lease;
   }
 }
@@ -63,8 +65,8 @@ export function env(
 class LooseScope extends ScopeNode {
   override state = CLOSING;
 
-  constructor(settings: Env) {
-    super(undefined, settings);
+  constructor(readonly env: Env) {
+    super(undefined);
   }
 
   protected get running(): boolean {

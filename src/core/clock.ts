@@ -33,7 +33,16 @@ export class Clock {
   private last = -Infinity;
   private skew = 0;
 
-  constructor(readonly scheduler: SchedulerLike) {}
+  private readonly origin: number;
+
+  constructor(readonly scheduler: SchedulerLike) {
+    this.origin = scheduler.now();
+  }
+
+  /** Milliseconds since this clock was made, for ages: a small number that costs no allocation. */
+  elapsed(): number {
+    return this.scheduler.now() - this.origin;
+  }
 
   now(): number {
     const raw = this.scheduler.now();

@@ -1,6 +1,6 @@
 import { from, isObservable, type ObservableInput, type Unsubscribable } from 'rxjs';
 import { ambient, enter, leave } from './ambient.js';
-import type { Alarm, AlarmTarget } from './clock.js';
+import type { AlarmTarget } from './clock.js';
 import { isAbortShaped } from './errors.js';
 import { IteratorRun } from './iterator.js';
 import { Cancellation, CallMember, type ScopeNode } from './node.js';
@@ -14,88 +14,96 @@ export interface Sink<T> {
   complete(): void;
 }
 
-/** What leases of one call share. */
-export interface CallOrigin {
-  readonly label: string;
-  readonly shield: boolean;
-  /** The latest attempt that was told to stop and has not: the next attempt waits for it. */
-  stopping: Lease<unknown> | undefined;
+const DONE = 1;
+const ABANDONED = 2;
+/** For the attempt before it to end. */
+const WAITING = 4;
+/** Cancelled by its own subscriber, not by its scope. */
+const SINGLE = 8;
+/** Never told to stop, and waited for without a grace. */
+export const SHIELDED = 16;
+/** Never told to stop, and its value is nobody's. */
+export const CLEANUP = 32;
+
+/** What a promise that nobody cancels never needs. */
+class Rare {
+  handle: Unsubscribable | undefined = undefined;
+  controller: AbortController | undefined = undefined;
+  cancellation: Cancellation | undefined = undefined;
+  last: unknown = undefined;
+  afterwards: (() => void)[] | undefined = undefined;
 }
 
 /**
  * One run of a call, from subscription until the work itself has settled, whatever happened to the subscription in
  * between. Its scope does not close before it has, or before it is abandoned.
  */
-export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget {
-  private handle: Unsubscribable | undefined = undefined;
-  private controller: AbortController | undefined = undefined;
-  private cancellation: Cancellation | undefined = undefined;
-  private successors: (() => void)[] | undefined = undefined;
-  private done = false;
-  private abandoned = false;
-  private waiting = false;
-  /** Cancelled by its own subscriber, not by its scope. */
-  private single = false;
-  private last: T | undefined = undefined;
+export class Lease<T> extends CallMember implements RelayTarget<T> {
+  private flags: number;
+  private extra: Rare | undefined = undefined;
   private readonly startedAt: number;
   declare readonly up: ScopeNode;
 
   constructor(
     up: ScopeNode,
-    private readonly origin: CallOrigin,
+    private readonly label: string,
     private sink: Sink<T> | undefined,
-    private readonly cleanup = false,
+    flags: number,
   ) {
     super(up);
-    this.startedAt = up.env.clock.scheduler.now();
+    this.flags = flags;
+    this.startedAt = up.env.clock.elapsed();
     up.enlist(this);
   }
 
+  private get rare(): Rare {
+    return (this.extra ??= new Rare());
+  }
+
   get over(): boolean {
-    return this.done;
+    return (this.flags & DONE) !== 0;
   }
 
   get shielded(): boolean {
-    return this.origin.shield;
+    return (this.flags & SHIELDED) !== 0;
   }
 
   get cancelled(): boolean {
-    return this.cancellation !== undefined;
+    return this.extra?.cancellation !== undefined;
   }
 
-  get deadline(): undefined {
-    return undefined;
+  private get cleanup(): boolean {
+    return (this.flags & CLEANUP) !== 0;
   }
 
   get signal(): AbortSignal {
-    this.controller ??= new AbortController();
-    if (this.cancellation !== undefined) this.controller.abort(this.cancellation.error);
-    return this.controller.signal;
+    const { rare } = this;
+    rare.controller ??= new AbortController();
+    if (rare.cancellation !== undefined) rare.controller.abort(rare.cancellation.error);
+    return rare.controller.signal;
+  }
+
+  whenOver(task: () => void): void {
+    (this.rare.afterwards ??= []).push(task);
   }
 
   // Running
 
-  /** Runs `fn` now, or as soon as an attempt of the same call that was told to stop is over. */
-  begin(fn: CallFunction<T>): void {
-    const { stopping } = this.origin;
-    if (stopping === undefined || stopping.done) return this.run(fn);
-    this.waiting = true;
+  /** Calls `start` once `before`, an attempt of the same call that was told to stop, is over or has used up its grace. */
+  startAfter(before: Lease<T>, start: () => void): void {
     const { clock, graceMs } = this.up.env;
-    const alarm = graceMs === Infinity ? undefined : clock.set(this, graceMs);
-    (stopping.successors ??= []).push(() => {
+    const target: AlarmTarget = { up: this.up, deadline: undefined, onAlarm: () => before.abandon() };
+    const alarm = graceMs === Infinity ? undefined : clock.set(target, graceMs);
+    this.flags |= WAITING;
+    before.whenOver(() => {
       if (alarm !== undefined) clock.clear(alarm);
-      if (this.done) return;
-      this.waiting = false;
-      this.run(fn);
+      if (this.over) return;
+      this.flags &= ~WAITING;
+      start();
     });
   }
 
-  /** The attempt before this one did not end within the grace. */
-  onAlarm(_alarm: Alarm): void {
-    this.origin.stopping?.abandon();
-  }
-
-  private run(fn: CallFunction<T>): void {
+  run(fn: CallFunction<T>): void {
     const outer = enter(this.up);
     try {
       this.follow(fn.length === 0 ? (fn as () => ReturnType<CallFunction<T>>)() : fn(this.signal));
@@ -116,10 +124,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
   }
 
   private await(promise: Promise<T>): void {
-    promise.then(
-      (value) => this.fulfilled(value),
-      (error: unknown) => this.error(error),
-    );
+    promise.then(this.fulfilled.bind(this), this.error.bind(this));
   }
 
   private relay(input: ObservableInput<T>): void {
@@ -128,7 +133,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
   }
 
   attach(handle: Unsubscribable): void {
-    this.handle = handle;
+    this.rare.handle = handle;
   }
 
   torn(error: unknown): void {
@@ -138,8 +143,8 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
   // Settling
 
   private fulfilled(value: T): void {
-    if (this.done) return this.noteLate({ status: 'fulfilled', value });
-    this.done = true;
+    if (this.over) return this.noteLate({ status: 'fulfilled', value });
+    this.flags |= DONE;
     this.detach();
     if (this.cancelled || this.sink === undefined) {
       if (!this.cleanup) this.up.noteLate({ ...this.info(), status: 'fulfilled', value });
@@ -157,8 +162,8 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
   }
 
   next(value: T): void {
-    if (this.done || this.cancelled) return;
-    if (this.shielded) this.last = value;
+    if (this.over || this.cancelled) return;
+    if (this.shielded) this.rare.last = value;
     const outer = enter(this.up);
     try {
       this.sink?.next(value);
@@ -168,9 +173,9 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
   }
 
   error(error: unknown): void {
-    if (this.done) return this.noteLate({ status: 'failed', reason: error });
-    this.done = true;
-    tearDown(this.handle, this);
+    if (this.over) return this.noteLate({ status: 'failed', reason: error });
+    this.flags |= DONE;
+    tearDown(this.extra?.handle, this);
     this.detach();
     if (this.cancelled) {
       if (!this.isCancellation(error)) this.torn(error);
@@ -181,14 +186,14 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
   }
 
   complete(): void {
-    if (this.done) return;
-    this.done = true;
-    tearDown(this.handle, this);
+    if (this.over) return;
+    this.flags |= DONE;
+    tearDown(this.extra?.handle, this);
     this.detach();
     const { sink } = this;
     if (this.cancelled) this.tellCancelled();
     else if (sink === undefined) {
-      if (!this.cleanup) this.up.noteLate({ ...this.info(), status: 'fulfilled', value: this.last });
+      if (!this.cleanup) this.up.noteLate({ ...this.info(), status: 'fulfilled', value: this.extra?.last });
     } else {
       const outer = enter(this.up);
       try {
@@ -202,15 +207,16 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
 
   /** It stopped as it was told to. */
   ended(): void {
-    if (this.done) return;
-    this.done = true;
+    if (this.over) return;
+    this.flags |= DONE;
     this.detach();
     this.tellCancelled();
     this.up.settle();
   }
 
   private tellCancelled(): void {
-    if (this.sink !== undefined && this.cancellation !== undefined) this.tell(this.sink, this.cancellation.error);
+    const cancellation = this.extra?.cancellation;
+    if (this.sink !== undefined && cancellation !== undefined) this.tell(this.sink, cancellation.error);
   }
 
   private tell(sink: Sink<T>, error: unknown): void {
@@ -223,20 +229,17 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
   }
 
   private detach(): void {
-    if (this.single) this.up.noteStopping(-1);
-    if (this.origin.stopping === this) this.origin.stopping = undefined;
+    if (this.flags & SINGLE) this.up.noteStopping(-1);
     this.up.delist(this);
-    this.releaseHosts();
-    const { successors } = this;
-    this.successors = undefined;
-    if (successors !== undefined) for (const start of successors) start();
+    const afterwards = this.extra?.afterwards;
+    if (afterwards !== undefined) for (const task of afterwards) task();
   }
 
   // Cancelling
 
   /** The subscriber left. */
   unsubscribe(): void {
-    if (this.done) return;
+    if (this.over) return;
     this.sink = undefined;
     const stopper = ambient.scope;
     this.tornDownBy(stopper);
@@ -244,63 +247,64 @@ export class Lease<T> extends CallMember implements RelayTarget<T>, AlarmTarget 
     if (this.cancelled) return this.stop();
     this.abort(stopper?.cancelled ? (stopper.cancellation as Cancellation) : new Cancellation({ kind: 'unsubscribed' }));
     this.stop();
-    if (this.done) return;
-    this.single = true;
-    this.origin.stopping = this;
+    if (this.over) return;
+    this.flags |= SINGLE;
     this.up.noteStopping(1);
     this.up.settle();
   }
 
   abort(cancellation: Cancellation): void {
-    if (this.done || this.cancelled || this.shielded || this.cleanup) return;
-    this.cancellation = cancellation;
-    this.controller?.abort(cancellation.error);
+    if (this.over || this.cancelled || this.shielded || this.cleanup) return;
+    const { rare } = this;
+    rare.cancellation = cancellation;
+    rare.controller?.abort(cancellation.error);
   }
 
   stop(): void {
-    if (this.done || !this.cancelled) return;
-    if (this.waiting) return this.ended();
-    const { handle } = this;
+    if (this.over || !this.cancelled) return;
+    if (this.flags & WAITING) return this.ended();
+    const { rare } = this;
+    const { handle } = rare;
     if (handle === undefined) return;
-    this.handle = undefined;
+    rare.handle = undefined;
     tearDown(handle, this);
     if (!(handle instanceof IteratorRun)) this.ended();
   }
 
   abandon(): void {
-    if (this.done) return;
-    this.done = this.abandoned = true;
-    for (let scope: ScopeNode | undefined = this.up; scope !== undefined; scope = scope.up) scope.more.orphans.add(this);
+    if (this.over) return;
+    this.flags |= DONE | ABANDONED;
+    for (let scope: ScopeNode | undefined = this.up; scope !== undefined; scope = scope.up) scope.addOrphan(this);
     this.detach();
     this.tellCancelled();
     this.up.settle();
   }
 
   private noteLate(end: { status: 'fulfilled'; value: T } | { status: 'failed'; reason: unknown }): void {
-    if (!this.abandoned) return;
-    this.abandoned = false;
+    if ((this.flags & ABANDONED) === 0) return;
+    this.flags &= ~ABANDONED;
     for (let scope: ScopeNode | undefined = this.up; scope !== undefined; scope = scope.up) {
-      if (!scope.over) scope.more.orphans.delete(this);
-      if (scope.over || scope.cancelled) scope.more.late.push({ ...this.info(), ...end });
+      if (!scope.over) scope.more.orphans?.delete(this);
+      if (scope.over || scope.cancelled) (scope.more.late ??= []).push({ ...this.info(), ...end });
     }
   }
 
   private isCancellation(error: unknown): boolean {
-    return isAbortShaped(error) || error === this.cancellation?.error;
+    return isAbortShaped(error) || error === this.extra?.cancellation?.error;
   }
 
   // Telling
 
   info(): CallInfo {
-    const { up, origin } = this;
+    const { up } = this;
     const index = up.childIndex;
-    const ageMs = up.env.clock.scheduler.now() - this.startedAt;
-    return { label: origin.label, path: up.path, ageMs, ...(index === undefined ? {} : { index }) };
+    const ageMs = up.env.clock.elapsed() - this.startedAt;
+    return { label: this.label, path: up.path, ageMs, ...(index === undefined ? {} : { index }) };
   }
 
   describe(): ScopeTree['calls'][number] {
     const state = this.cleanup ? 'cleanup' : this.shielded ? 'shielded' : this.cancelled ? 'cancelling' : 'running';
-    return { label: this.origin.label, state, ageMs: this.up.env.clock.scheduler.now() - this.startedAt };
+    return { label: this.label, state, ageMs: this.up.env.clock.elapsed() - this.startedAt };
   }
 }
 

@@ -22,32 +22,20 @@ export class Cancellation {
 export abstract class Member {
   before: Member | undefined = undefined;
   after: Member | undefined = undefined;
-  /** Scopes elsewhere that tore this down and now wait for it too. */
-  private hosts: ScopeNode[] | undefined = undefined;
 
   constructor(readonly up: ScopeNode | undefined) {}
 
   abstract get over(): boolean;
   /** The calls that still run, here or below. */
   abstract calls(): CallMember[];
+  /** Runs `task` once this is over. */
+  abstract whenOver(task: () => void): void;
 
   /** Called when it is torn down: a scope that is not above it but did this waits for it as well. */
   protected tornDownBy(stopper: ScopeNode | undefined): void {
-    if (stopper === undefined || !stopper.cancelled || this.over || this.hosts?.includes(stopper)) return;
+    if (stopper === undefined || !stopper.cancelled || this.over) return;
     for (let node = this.up; node !== undefined; node = node.up) if (node === stopper) return;
-    (this.hosts ??= []).push(stopper);
-    stopper.more.guests.add(this);
-    stopper.live++;
-  }
-
-  protected releaseHosts(): void {
-    const { hosts } = this;
-    if (hosts === undefined) return;
-    this.hosts = undefined;
-    for (const host of hosts) {
-      if (host.more.guests.delete(this)) host.live--;
-      host.settle();
-    }
+    stopper.host(this);
   }
 }
 
@@ -75,22 +63,24 @@ export interface Env {
 
 /** What most scopes never need. */
 class More {
-  controller: AbortController | undefined;
-  report$: AsyncSubject<ScopeReport> | undefined;
-  promise: Promise<ScopeReport> | undefined;
-  grace: Alarm | undefined;
-  fulfilled = 0;
+  deadline: Alarm | undefined = undefined;
+  grace: Alarm | undefined = undefined;
+  controller: AbortController | undefined = undefined;
+  report$: AsyncSubject<ScopeReport> | undefined = undefined;
+  promise: Promise<ScopeReport> | undefined = undefined;
   /** Calls that were cancelled one by one and have not settled. */
   stopping = 0;
   abandoned: readonly CallInfo[] = [];
-  readonly errors: ScopeFailure[] = [];
-  readonly outcomes: Outcome<unknown>[] = [];
-  readonly late: LateOutcome[] = [];
+  errors: ScopeFailure[] | undefined = undefined;
+  outcomes: Outcome<unknown>[] | undefined = undefined;
+  late: LateOutcome[] | undefined = undefined;
   /** Abandoned calls, here or below, that still run. */
-  readonly orphans: Set<CallMember> = new Set();
-  readonly guests: Set<Member> = new Set();
+  orphans: Set<CallMember> | undefined = undefined;
+  /** What lives elsewhere but was torn down from here. */
+  guests: Set<Member> | undefined = undefined;
   /** Open resources; run last opened first when nothing else is left. */
-  readonly closers: (() => void)[] = [];
+  closers: (() => void)[] | undefined = undefined;
+  afterwards: (() => void)[] | undefined = undefined;
 }
 
 export const OPEN = 0;
@@ -109,17 +99,14 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   /** How many things below are alive, plus the hold of a sweep in progress. The scope cannot close before it is 0. */
   live = 0;
   cancellation: Cancellation | undefined = undefined;
-  deadline: Alarm | undefined = undefined;
   protected extra: More | undefined = undefined;
 
-  constructor(
-    up: ScopeNode | undefined,
-    readonly env: Env,
-  ) {
+  constructor(up: ScopeNode | undefined) {
     super(up);
     if (up === undefined) ambient.registry?.opened(this);
   }
 
+  abstract readonly env: Env;
   /** Whether the body still runs: a source, a child's Observable, a subscribe() call that has not returned. */
   protected abstract get running(): boolean;
   /** Tears the body down and drops what is queued. */
@@ -129,6 +116,10 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   get more(): More {
     return (this.extra ??= new More());
+  }
+
+  get deadline(): Alarm | undefined {
+    return this.extra?.deadline;
   }
 
   get cancelled(): boolean {
@@ -190,6 +181,22 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   calls(): CallMember[] {
     return sweepBelow(this, () => true).filter((member): member is CallMember => member instanceof CallMember);
+  }
+
+  whenOver(task: () => void): void {
+    (this.more.afterwards ??= []).push(task);
+  }
+
+  /** Waits for something that lives elsewhere but was torn down from here. */
+  host(guest: Member): void {
+    const guests = (this.more.guests ??= new Set());
+    if (guests.has(guest)) return;
+    guests.add(guest);
+    this.live++;
+    guest.whenOver(() => {
+      if (guests.delete(guest)) this.live--;
+      this.settle();
+    });
   }
 
   // Cancelling
@@ -257,11 +264,12 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   onAlarm(alarm: Alarm): void {
-    if (alarm === this.deadline) {
-      this.deadline = undefined;
+    const { more } = this;
+    if (alarm === more.deadline) {
+      more.deadline = undefined;
       this.expire(alarm.ms);
     } else {
-      this.more.grace = undefined;
+      more.grace = undefined;
       this.abandon();
     }
   }
@@ -282,16 +290,21 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   private abandonCalls(whole: boolean): void {
-    if (whole) for (let close = this.extra?.closers.pop(); close !== undefined; close = this.extra?.closers.pop()) close();
+    if (whole) for (let close = this.extra?.closers?.pop(); close !== undefined; close = this.extra?.closers?.pop()) close();
     for (let member = this.head, next: Member | undefined; member !== undefined; member = next) {
       next = member.after;
       if (member instanceof CallMember && !member.shielded && (whole || member.cancelled)) member.abandon();
     }
-    for (const guest of whole ? (this.extra?.guests ?? []) : []) {
-      for (const call of guest.calls()) this.more.orphans.add(call);
-      this.more.guests.delete(guest);
+    const guests = whole ? this.extra?.guests : undefined;
+    for (const guest of guests ?? []) {
+      for (const call of guest.calls()) this.addOrphan(call);
+      guests?.delete(guest);
       this.live--;
     }
+  }
+
+  addOrphan(call: CallMember): void {
+    (this.more.orphans ??= new Set()).add(call);
   }
 
   /** Counts calls that were cancelled one by one and have not settled: a closing scope gives them its grace. */
@@ -329,7 +342,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
       this.endIdle();
       return this.ripe();
     }
-    const close = extra?.closers.pop();
+    const close = extra?.closers?.pop();
     if (close === undefined) return true;
     close();
     return this.ripe();
@@ -337,18 +350,21 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   private close(): void {
     this.state = CLOSED;
-    const { extra, env, up } = this;
-    if (this.deadline !== undefined) env.clock.clear(this.deadline);
-    this.deadline = undefined;
-    if (extra !== undefined) {
-      if (extra.grace !== undefined) env.clock.clear(extra.grace);
-      if (extra.orphans.size > 0) extra.abandoned = [...extra.orphans].map((call) => call.info());
-    }
-    if (extra?.report$ !== undefined) publish(extra.report$, this.report());
+    const { extra, up } = this;
+    if (extra !== undefined) this.wrapUp(extra);
     this.onClosed();
     up?.delist(this);
-    this.releaseHosts();
+    if (extra?.afterwards !== undefined) for (const task of extra.afterwards) task();
     if (up === undefined) ambient.registry?.closed(this);
+  }
+
+  private wrapUp(extra: More): void {
+    const { deadline, grace, orphans, report$ } = extra;
+    if (deadline !== undefined) this.env.clock.clear(deadline);
+    if (grace !== undefined) this.env.clock.clear(grace);
+    extra.deadline = extra.grace = undefined;
+    if (orphans !== undefined) extra.abandoned = [...orphans].map((call) => call.info());
+    if (report$ !== undefined) publish(report$, this.report());
   }
 
   /** Child scopes in which nothing runs end with their parent. */
@@ -367,7 +383,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   /** Takes note of a failure that is not a cancellation. Scopes with a policy override it. */
   failed(failure: ScopeFailure): void {
-    this.more.errors.push(failure);
+    (this.more.errors ??= []).push(failure);
   }
 
   /** A teardown threw. */
@@ -377,7 +393,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   /** A value or an error that came after nobody waited for it any more. */
   noteLate(late: LateOutcome): void {
-    this.more.late.push(late);
+    (this.more.late ??= []).push(late);
   }
 
   /** The index of the fan-out child that this is, or is in. */
@@ -395,11 +411,16 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   report(): ScopeReport {
-    const { extra, cancellation } = this;
-    const reason = cancellation === undefined ? {} : { reason: cancellation.reason };
-    if (extra === undefined) return { ...reason, fulfilled: 0, outcomes: [], errors: [], late: [], abandoned: [] };
-    const { fulfilled, errors, late, abandoned } = extra;
-    return { ...reason, fulfilled, outcomes: [...extra.outcomes].sort((a, b) => a.index - b.index), errors, late, abandoned };
+    const { more, cancellation } = this;
+    const outcomes = [...(more.outcomes ?? [])].sort((a, b) => a.index - b.index);
+    return {
+      ...(cancellation === undefined ? {} : { reason: cancellation.reason }),
+      fulfilled: 0,
+      outcomes,
+      errors: (more.errors ??= []),
+      late: (more.late ??= []),
+      abandoned: more.abandoned,
+    };
   }
 
   dump(): ScopeTree {

@@ -3,7 +3,7 @@ import { captureContext, manyListeners, type AsyncBinding } from '#context';
 import { ambient, defer, enter, leave, tooDeep } from './ambient.js';
 import { env } from './call.js';
 import { DeadlineExceededError, isAbortShaped, ScopeCancelledError, ScopeError } from './errors.js';
-import { CANCELLING, type ScopeNode } from './node.js';
+import { CANCELLING, type Env, type ScopeNode } from './node.js';
 import type { ScopeOptions } from './options.js';
 import { relay, tearDown, type RelayTarget } from './relay.js';
 import { ScopeBase } from './scope.js';
@@ -19,10 +19,12 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   /** The subscriber has left. */
   protected silent = false;
   private sourceRuns = true;
-  private subscribing = true;
+  /** Whether `subscribe` of the source has not returned. */
+  protected opening = true;
   private handle: Unsubscribable | undefined = undefined;
-  private readonly binding: AsyncBinding | undefined = captureContext();
+  protected readonly binding: AsyncBinding | undefined = captureContext();
   private readonly refused: ScopeNode | undefined;
+  readonly env: Env;
 
   constructor(
     protected readonly out: Subscriber<R>,
@@ -30,7 +32,8 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   ) {
     const parent = (options.within as ScopeNode | undefined) ?? ambient.scope;
     const refused = parent?.refusal() === undefined ? undefined : parent;
-    super(refused === undefined ? parent : undefined, env(parent, options));
+    super(refused === undefined ? parent : undefined);
+    this.env = env(parent, options);
     this.refused = refused;
     this.up?.enlist(this);
     out.add(this);
@@ -44,7 +47,7 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
     const refusal = this.refused?.refusal();
     if (refusal !== undefined) this.cancelWith({ kind: 'parent-cancelled', cause: refusal.reason });
     if (this.state < CANCELLING) this.open(source);
-    this.subscribing = false;
+    this.opening = false;
     this.settle();
   }
 
@@ -90,7 +93,7 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
 
   /** A teardown of the source threw, or a call made on this very scope failed in its cleanup. */
   override failed(failure: ScopeFailure): void {
-    this.more.errors.push(failure);
+    super.failed(failure);
     this.cancelWith({ kind: 'source-error', error: failure.error });
   }
 
@@ -109,7 +112,7 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   }
 
   protected get running(): boolean {
-    return this.sourceRuns || this.subscribing;
+    return this.sourceRuns || this.opening;
   }
 
   protected stopBody(): void {
@@ -171,7 +174,7 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
 
   /** Nobody listens any more: the parent hears of what went wrong, or else `onUnhandled` does. */
   private handUp(): void {
-    const { errors, late } = this.more;
+    const { errors = [], late = [] } = this.extra ?? {};
     const { up } = this;
     if (up !== undefined) {
       for (const failure of errors) up.failed({ error: failure.error, phase: 'cleanup' });

@@ -2,7 +2,7 @@ import { AsyncSubject, firstValueFrom, isObservable, Observable } from 'rxjs';
 import { manyListeners } from '#context';
 import { CallObservable } from './call.js';
 import { acquire } from './acquire.js';
-import { ignoreRejection, isPromiseLike, Lease } from './lease.js';
+import { CLEANUP, ignoreRejection, isPromiseLike, Lease } from './lease.js';
 import { CLOSED, OPEN, ScopeNode, type Cancellation, type Env } from './node.js';
 import { checkDeadline } from './options.js';
 import type { CallFunction, CallOptions, Scope, ScopeReport } from './types.js';
@@ -31,7 +31,7 @@ export abstract class ScopeBase extends ScopeNode implements Scope {
       ignoreRejection(cleanup);
       throw (this.refusal() as Cancellation).error;
     }
-    new Lease<unknown>(this, { label, shield: false, stopping: undefined }, undefined, true).follow(cleanup);
+    new Lease<unknown>(this, label, undefined, CLEANUP).follow(cleanup);
   }
 
   acquire<R>(open: () => PromiseLike<R>, close: (resource: R) => unknown): Observable<R> {
@@ -59,9 +59,10 @@ export abstract class ScopeBase extends ScopeNode implements Scope {
     checkDeadline('setDeadline', ms);
     this.keep();
     const { clock } = this.env;
-    if (this.deadline !== undefined) clock.clear(this.deadline);
+    const { more } = this;
+    if (more.deadline !== undefined) clock.clear(more.deadline);
     const finite = ms !== null && ms !== Infinity && this.refusal() === undefined;
-    this.deadline = finite ? clock.set(this, ms) : undefined;
+    more.deadline = finite ? clock.set(this, ms) : undefined;
   }
 
   get closed$(): Observable<ScopeReport> {
@@ -95,9 +96,9 @@ class ChildScope extends ScopeBase {
 
   constructor(
     readonly parent: ScopeBase,
-    settings: Env,
+    readonly env: Env,
   ) {
-    super(parent, settings);
+    super(parent);
   }
 
   protected get running(): boolean {
@@ -135,7 +136,7 @@ class ChildScope extends ScopeBase {
     this.idle = true;
     this.parent.live--;
     const { extra } = this;
-    const kept = extra !== undefined && (extra.controller !== undefined || extra.report$ !== undefined || extra.closers.length > 0);
+    const kept = extra !== undefined && (extra.controller !== undefined || extra.report$ !== undefined || (extra.closers?.length ?? 0) > 0);
     if (!kept && this.deadline === undefined) this.parent.unlink(this);
     return true;
   }

@@ -32,7 +32,7 @@ class DeadlineScope<T> extends OutputScope<T, T> {
   }
 
   protected override conclude(reason: CancelReason | undefined): void {
-    const { errors } = this.more;
+    const errors = this.more.errors ?? [];
     const [first] = errors;
     if (reason?.kind === 'source-error' && first?.phase === 'source' && errors.length === 1) this.out.error(first.error);
     else if (reason?.kind === 'deadline' && this.partial) {
@@ -45,7 +45,7 @@ class DeadlineScope<T> extends OutputScope<T, T> {
     try {
       this.onEnd?.({ timedOut: this.cancellation?.reason.kind === 'deadline', seen: this.seen, report: this.report() });
     } catch (error) {
-      this.more.errors.push({ error, phase: 'cleanup' });
+      (this.more.errors ??= []).push({ error, phase: 'cleanup' });
     }
     super.onClosed();
   }

@@ -3,12 +3,12 @@ import { captureContext, type AsyncBinding } from '#context';
 import { defer, enter, leave, tooDeep } from '../core/ambient.js';
 import { CallObservable } from '../core/call.js';
 import { DeadlineExceededError, isAbortShaped } from '../core/errors.js';
-import { CANCELLING, type Cancellation } from '../core/node.js';
+import { CANCELLING, type Cancellation, type Env } from '../core/node.js';
 import { OutputScope } from '../core/output.js';
 import { relay, tearDown, type RelayTarget } from '../core/relay.js';
 import { Ring } from '../core/ring.js';
 import { ScopeBase } from '../core/scope.js';
-import type { CancelReason, LateOutcome, Outcome, ScopeFailure } from '../core/types.js';
+import type { CancelReason, LateOutcome, Outcome, ScopeFailure, ScopeReport } from '../core/types.js';
 import type { FanOutOptions, FanOutProject } from './fanOutScoped.js';
 import { Sequencer } from './sequencer.js';
 
@@ -17,6 +17,7 @@ type Settings = FanOutOptions & Required<Pick<FanOutOptions, 'concurrency' | 'or
 /** The group: takes values from the source, starts children while slots are free, and applies the policy. */
 export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
   private active = 0;
+  private fulfilled = 0;
   private started = 0;
   private arrived = 0;
   private draining = false;
@@ -53,7 +54,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
       this.draining = false;
     } else {
       this.queue.push(value);
-      this.contexts.push(captureContext());
+      this.contexts.push(this.opening ? this.binding : captureContext());
     }
     if (this.queue.length > 0) this.drain();
   }
@@ -67,7 +68,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
       const value = this.queue.shift() as T;
       const context = this.contexts.shift();
       if (context === undefined) this.start(value);
-      else context.run((each: T) => this.start(each), value);
+      else context.run(this.startOne, value);
     }
     this.draining = false;
     if (this.queue.length === 0) this.settle();
@@ -77,6 +78,8 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
     this.active++;
     new Child(this, this.started++).begin(value);
   }
+
+  private readonly startOne = (value: T): void => this.start(value);
 
   protected override get running(): boolean {
     return super.running || this.queue.length > 0;
@@ -88,7 +91,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
 
   protected override stopBody(): void {
     super.stopBody();
-    for (let index = this.started; index < this.arrived; index++) this.more.outcomes.push({ index, status: 'not-started' });
+    for (let index = this.started; index < this.arrived; index++) (this.more.outcomes ??= []).push({ index, status: 'not-started' });
     this.queue.clear();
     this.contexts.clear();
   }
@@ -96,7 +99,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
   // Children
 
   childNext(child: Child<T, R>, value: R): void {
-    if (this.holds) child.last = value;
+    if (this.holds) child.hold(value);
     if (!this.emitsValues) return;
     if (this.sequencer === undefined) this.emit(value);
     else this.sequencer.next(child.index, value);
@@ -112,22 +115,26 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
 
   childFailed(child: Child<T, R>, failure: ScopeFailure): void {
     const { index } = child;
-    this.more.errors.push({ ...failure, index });
+    (this.more.errors ??= []).push({ ...failure, index });
     if (this.settings.policy === 'failFast') this.cancelWith({ kind: 'sibling-failed', index, error: failure.error });
   }
 
   childClosed(child: Child<T, R>): void {
     this.active--;
-    const outcome = child.outcome();
-    const fulfilled = outcome.status === 'fulfilled';
-    if (fulfilled) this.more.fulfilled++;
-    if (!fulfilled || this.settings.outcomes === 'all') this.more.outcomes.push(outcome);
-    if (this.settings.policy === 'settle') {
-      if (this.sequencer === undefined) this.deliver(outcome);
-      else this.sequencer.next(child.index, outcome);
-    }
+    const fulfilled = child.status === 'fulfilled';
+    if (fulfilled) this.fulfilled++;
+    if (!fulfilled || this.holds) this.record(child, fulfilled);
     if (!fulfilled || !this.emitsValues) this.sequencer?.done(child.index);
     if (this.queue.length > 0) this.drain();
+  }
+
+  private record(child: Child<T, R>, fulfilled: boolean): void {
+    const { policy, outcomes } = this.settings;
+    const outcome = child.outcome();
+    if (!fulfilled || outcomes === 'all') (this.more.outcomes ??= []).push(outcome);
+    if (policy !== 'settle') return;
+    if (this.sequencer === undefined) this.deliver(outcome);
+    else this.sequencer.next(child.index, outcome);
   }
 
   private deliver(value: R | Outcome<R>): void {
@@ -137,9 +144,13 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
 
   // Ending
 
+  override report(): ScopeReport {
+    return { ...super.report(), fulfilled: this.fulfilled };
+  }
+
   protected override conclude(reason: CancelReason | undefined): void {
     const { policy } = this.settings;
-    const { errors } = this.more;
+    const errors = this.more.errors ?? [];
     const quiet = reason === undefined || reason.kind === 'explicit';
     if (reason?.kind === 'race-lost') {
       this.out.next(this.winner?.last as R);
@@ -155,40 +166,59 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
   /** The outcomes that were not told yet when the owner cancelled. */
   private untoldOutcomes(): Outcome<R>[] {
     const held = (this.sequencer?.drain() ?? []) as Outcome<R>[];
-    const unstarted = this.more.outcomes.filter((outcome) => outcome.status === 'not-started' && outcome.index >= this.started);
+    const unstarted = (this.more.outcomes ?? []).filter((outcome) => outcome.status === 'not-started' && outcome.index >= this.started);
     const rest = [...held, ...this.untold, ...(unstarted as Outcome<R>[])];
     return this.sequencer === undefined ? rest : rest.sort((a, b) => a.index - b.index);
   }
 }
 
+const SUBSCRIBING = 1;
+const STARTED = 2;
+const ENDED = 4;
+const COMPLETED = 8;
+const FAILED = 16;
+
 /** One child: its body is what the project returned, and its scope is the `ctx` that the project was given. */
 class Child<T, R> extends ScopeBase implements RelayTarget<R> {
   declare readonly up: FanOut<T, R>;
-  last: R | undefined = undefined;
-  private failure: ScopeFailure | undefined = undefined;
+  /** The last value, or the failure. */
+  private result: unknown = undefined;
   private handle: Unsubscribable | undefined = undefined;
-  private started = false;
-  private subscribing = true;
-  private ended = false;
-  private completed = false;
+  private flags = SUBSCRIBING;
 
   constructor(
     group: FanOut<T, R>,
     readonly index: number,
   ) {
-    super(group, group.env);
+    super(group);
     group.enlist(this);
+  }
+
+  get env(): Env {
+    return this.up.env;
+  }
+
+  get last(): R {
+    return this.result as R;
+  }
+
+  hold(value: R): void {
+    if (!this.is(FAILED)) this.result = value;
+  }
+
+  private is(flag: number): boolean {
+    return (this.flags & flag) !== 0;
   }
 
   begin(value: T): void {
     if (this.state < CANCELLING) this.run(value);
-    this.ended ||= !this.started;
-    this.subscribing = false;
+    if (!this.is(STARTED)) this.flags |= ENDED;
+    this.flags &= ~SUBSCRIBING;
     this.settle();
   }
 
   private run(value: T): void {
-    this.started = true;
+    this.flags |= STARTED;
     const outer = enter(this);
     try {
       this.follow(this.up.project(value, this.index, this));
@@ -209,16 +239,16 @@ class Child<T, R> extends ScopeBase implements RelayTarget<R> {
 
   attach(handle: Unsubscribable): void {
     this.handle = handle;
-    if (this.ended) this.tearDown();
+    if (this.is(ENDED)) this.tearDown();
   }
 
   next(value: R): void {
-    if (!this.ended && this.state < CANCELLING) this.up.childNext(this, value);
+    if (!this.is(ENDED) && this.state < CANCELLING) this.up.childNext(this, value);
   }
 
   error(error: unknown): void {
-    if (this.ended) return;
-    this.ended = true;
+    if (this.is(ENDED)) return;
+    this.flags |= ENDED;
     this.tearDown();
     if (this.state < CANCELLING) this.fail(error, 'run');
     else if (!isAbortShaped(error)) this.failed({ error, phase: 'cleanup' });
@@ -226,11 +256,11 @@ class Child<T, R> extends ScopeBase implements RelayTarget<R> {
   }
 
   complete(): void {
-    if (this.ended) return;
-    this.ended = true;
+    if (this.is(ENDED)) return;
+    this.flags |= ENDED;
     this.tearDown();
     if (this.state < CANCELLING) {
-      this.completed = true;
+      this.flags |= COMPLETED;
       this.up.childCompleted(this);
     }
     this.bodyEnded();
@@ -238,7 +268,7 @@ class Child<T, R> extends ScopeBase implements RelayTarget<R> {
 
   /** The body failed: what it left running has no reason to go on. */
   private fail(error: unknown, phase: ScopeFailure['phase']): void {
-    this.ended = true;
+    this.flags |= ENDED;
     this.tearDown();
     this.failed({ error, phase });
     if (this.live > 0) this.cancelWith({ kind: 'source-error', error });
@@ -252,16 +282,17 @@ class Child<T, R> extends ScopeBase implements RelayTarget<R> {
   }
 
   protected get running(): boolean {
-    return this.subscribing || !this.ended;
+    return this.is(SUBSCRIBING) || !this.is(ENDED);
   }
 
   protected stopBody(): void {
-    this.ended = true;
+    this.flags |= ENDED;
     this.tearDown();
   }
 
   override failed(failure: ScopeFailure): void {
-    this.failure ??= failure;
+    if (!this.is(FAILED)) this.result = failure.error;
+    this.flags |= FAILED;
     this.up.childFailed(this, failure);
   }
 
@@ -275,18 +306,23 @@ class Child<T, R> extends ScopeBase implements RelayTarget<R> {
 
   protected onClosed(): void {
     const { cancellation, up } = this;
-    if (cancellation?.reason.kind === 'deadline' && cancellation !== up.cancellation && this.failure === undefined) {
+    if (cancellation?.reason.kind === 'deadline' && cancellation !== up.cancellation && !this.is(FAILED)) {
       this.failed({ error: new DeadlineExceededError(cancellation.reason.ms, cancellation.reason.label, 0, this.report()), phase: 'run' });
     }
     up.childClosed(this);
   }
 
+  get status(): Outcome<R>['status'] {
+    if (this.is(FAILED)) return 'failed';
+    if (this.is(COMPLETED)) return 'fulfilled';
+    if (!this.is(STARTED)) return 'not-started';
+    return (this.extra?.orphans?.size ?? 0) > 0 ? 'unknown' : 'cancelled';
+  }
+
   outcome(): Outcome<R> {
-    const { index } = this;
-    if (this.failure !== undefined) return { index, status: 'failed', reason: this.failure.error };
-    if (this.completed) return { index, status: 'fulfilled', value: this.last as R };
-    if (!this.started) return { index, status: 'not-started' };
-    return { index, status: this.extra !== undefined && this.extra.orphans.size > 0 ? 'unknown' : 'cancelled' };
+    const { index, status } = this;
+    if (status === 'failed') return { index, status, reason: this.result };
+    return status === 'fulfilled' ? { index, status, value: this.last } : { index, status };
   }
 
   override get childIndex(): number {

@@ -2,7 +2,6 @@ import { createServer } from 'node:http';
 import type { IncomingHttpHeaders, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { makeAnswer } from './messages/answer.js';
-import type { Answer } from './messages/answer.js';
 import { makeIds } from './messages/complete.js';
 import { Exchange } from './messages/exchange.js';
 import { RequestLog } from './messages/log.js';
@@ -67,12 +66,12 @@ export async function startMessagesServer(options: MessagesServerOptions): Promi
     const exchange = new Exchange(record, request, response, log, whenClientLeaves === 'finish');
     open.add(exchange);
     exchange.signal.addEventListener('abort', () => open.delete(exchange));
-    void serve(exchange, answer);
+    answer(exchange).catch((error: unknown) => exchange.crash(error));
   });
   countSockets(server, log);
   const url = await listen(server);
   let closed: Promise<void> | undefined;
-  const close = (): Promise<void> => (closed ??= shutDown(server, open).then(() => log.close()));
+  const close = (): Promise<void> => (closed ??= shutDown(server, open, log));
   return {
     url,
     requests: log.records,
@@ -82,16 +81,6 @@ export async function startMessagesServer(options: MessagesServerOptions): Promi
     close,
     [Symbol.asyncDispose]: close,
   };
-}
-
-/** Nothing a request does may bring the server down. */
-async function serve(exchange: Exchange, answer: Answer): Promise<void> {
-  try {
-    await answer(exchange);
-  } catch (error) {
-    if (exchange.headersSent) exchange.drop();
-    else exchange.fail(500, { message: error instanceof Error ? error.message : String(error) });
-  }
 }
 
 function listen(server: Server): Promise<string> {
@@ -109,12 +98,13 @@ function countSockets(server: Server, log: RequestLog): void {
   });
 }
 
-function shutDown(server: Server, open: ReadonlySet<Exchange>): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    for (const exchange of [...open]) exchange.drop();
-    server.closeAllConnections();
-  });
+async function shutDown(server: Server, open: ReadonlySet<Exchange>, log: RequestLog): Promise<void> {
+  const stopped = new Promise((resolve) => server.close(resolve));
+  for (const exchange of [...open]) exchange.drop();
+  server.closeAllConnections();
+  await stopped;
+  await log.when(({ sockets }) => sockets === 0);
+  log.close();
 }
 
 function redacted(headers: IncomingHttpHeaders): Readonly<Record<string, string>> {

@@ -1,4 +1,5 @@
 import Anthropic from '@anthropic-ai/sdk';
+import type { APIError } from '@anthropic-ai/sdk';
 import { describe, expect, it } from 'vitest';
 import { lastToolResults } from '../../src/testing/messages/lastToolResults.js';
 import { reply } from '../../src/testing/messages/reply.js';
@@ -133,7 +134,66 @@ describe('replies', () => {
     const took = server.requests.map(({ openedAt, endedAt }) => endedAt! - openedAt);
     expect(took[0]).toBeGreaterThan(170);
     expect(took[1]).toBeGreaterThan(170);
-    expect(took[2]).toBeLessThan(170);
+    expect(took[2]).toBeLessThan(took[0]!);
+  });
+});
+
+describe('threads', () => {
+  const create = { ...ask, betas: ['message-threads-2026-08-12' as const], thread: { type: 'create' as const }, system: 'be kind' };
+  const go = (id: string) => ({
+    ...ask,
+    betas: create.betas,
+    thread: { type: 'continue' as const, previous_message_id: id },
+    messages: [{ role: 'user' as const, content: 'and now?' }],
+  });
+
+  it('hold a conversation, which the script sees whole, to be continued once', async () => {
+    const seen: unknown[] = [];
+    const { client } = await start((request) => {
+      seen.push([request.system, request.messages.length]);
+      return reply.text('fine');
+    });
+    const first = await client.beta.messages.create(create);
+    const second = await client.beta.messages.create(go(first.id));
+    await client.beta.messages.create(go(second.id));
+    expect(seen).toEqual([1, 3, 5].map((length) => ['be kind', length]));
+    await expect(client.beta.messages.create(go(first.id))).rejects.toMatchObject({ status: 400, errorCode: 'thread_already_continued' });
+    await expect(client.beta.messages.create(go('msg_9'))).rejects.toMatchObject({ status: 404, errorCode: 'thread_not_found' });
+  });
+
+  it('can be continued again after a turn that broke, not while one is under way', async () => {
+    const { client, server } = await start([
+      reply.text('one'),
+      reply.text('two', { fault: { kind: 'stall', after: 2 } }),
+      reply.error(529),
+      reply.text('three'),
+    ]);
+    const { id } = await client.beta.messages.create(create);
+    const abort = new AbortController();
+    const broken = client.beta.messages.stream(go(id), { signal: abort.signal }).finalMessage();
+    await server.when(() => server.requests[1]?.events === 2);
+    await expect(client.beta.messages.create(go(id))).rejects.toMatchObject({ errorCode: 'thread_continue_in_flight' });
+    abort.abort();
+    await expect(broken).rejects.toThrow();
+    await server.whenIdle();
+    await expect(client.beta.messages.create(go(id))).rejects.toMatchObject({ status: 529 });
+    expect(await client.beta.messages.create(go(id))).toMatchObject({ content: [{ text: 'three' }] });
+  });
+});
+
+describe('the example of its page', () => {
+  it('runs as it stands there', async () => {
+    const { server, client } = await start((request) => {
+      const [found] = lastToolResults(request);
+      return found ? reply.text(`It says: ${found.text}`) : reply.toolUse([{ name: 'search', input: { query: 'rxjs' } }]);
+    });
+    const final = await client.beta.messages.toolRunner({
+      ...ask,
+      tools: [{ name: 'search', description: '', input_schema: { type: 'object' }, parse: (input) => input, run: () => 'found' }],
+    });
+    await server.whenIdle();
+    expect(final.content).toMatchObject([{ text: 'It says: found' }]);
+    expect(server.stats()).toMatchObject({ requests: 2, completed: 2, closedByClient: 0 });
   });
 });
 
@@ -148,7 +208,7 @@ describe('errors', () => {
     const errors = [];
     for (let n = 0; n < 4; n++) errors.push(await client.messages.create({ ...ask, stream: n % 2 === 1 }).catch((error: unknown) => error));
     expect(errors[0]).toBeInstanceOf(Anthropic.RateLimitError);
-    expect((errors[0] as Anthropic.APIError).headers?.get('retry-after')).toBe('7');
+    expect((errors[0] as APIError).headers?.get('retry-after')).toBe('7');
     expect(errors[1]).toMatchObject({
       name: 'EnforcedSpendLimitReachedError',
       errorCode: 'enforced_spend_limit_reached',
@@ -157,7 +217,7 @@ describe('errors', () => {
     });
     expect(errors[2]).toMatchObject({ status: 529, type: 'overloaded_error', requestID: 'req_0003' });
     expect(errors[3]).toMatchObject({ status: 500, type: 'api_error' });
-    expect((errors[3] as Anthropic.APIError).headers?.get('x-should-retry')).toBe('false');
+    expect((errors[3] as APIError).headers?.get('x-should-retry')).toBe('false');
     expect(server.stats().statuses).toEqual({ 429: 2, 529: 1, 500: 1 });
     expect(server.requests[1]).toMatchObject({ error: 'Spent.', state: 'completed' });
   });
@@ -176,6 +236,16 @@ describe('errors', () => {
     expect(server.stats()).toMatchObject({ scriptErrors: 3, statuses: { 500: 3, 200: 1 } });
     const short = await start([]);
     await expect(short.client.messages.create(ask)).rejects.toThrow('The script has 0 replies and no more: this was request number 1.');
+  });
+
+  it('answers 500 for a reply that cannot be sent', async () => {
+    const { client, server } = await start([
+      reply.toolUse([{ name: 'f', input: { n: 1n } }]),
+      { type: 'message' } as never,
+      reply.text('x', { headers: { bad: 'line\nbreak' } }),
+    ]);
+    for (let n = 0; n < 3; n++) await expect(client.messages.create(ask)).rejects.toMatchObject({ status: 500, type: 'api_error' });
+    expect(server.stats()).toMatchObject({ scriptErrors: 3, open: 0 });
   });
 
   it('checks key, version, path and method', async () => {
@@ -225,6 +295,24 @@ describe('errors', () => {
     await server.whenIdle();
     expect(server.stats()).toMatchObject({ requests: 2, statuses: { 413: 2 } });
     expect(await client.messages.create(ask)).toBeDefined();
+  });
+
+  it('serves the errors of the API by type and by status', async () => {
+    const { client } = await start([
+      ...[418, 503, 504].map((status) => reply.error(status)),
+      ...['invalid_request_error', 'odd_error'].map((type) =>
+        reply.text('x', { fault: { kind: 'error', after: 'request', error: { type } } }),
+      ),
+    ]);
+    const seen = [];
+    for (let n = 0; n < 5; n++) seen.push(await client.messages.create(ask).catch((error: unknown) => error));
+    expect(seen).toMatchObject([
+      { status: 418, type: 'invalid_request_error' },
+      { status: 503, type: 'api_error', apiMessage: 'Internal server error' },
+      { status: 504, type: 'timeout_error', apiMessage: 'The request timed out.' },
+      { status: 400, type: 'invalid_request_error' },
+      { status: 500, type: 'odd_error', apiMessage: 'odd_error' },
+    ]);
   });
 
   it('refuses bad options where they are given', async () => {

@@ -1,3 +1,4 @@
+import type { APIError } from '@anthropic-ai/sdk';
 import { connect } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { reply } from '../../src/testing/messages/reply.js';
@@ -36,7 +37,7 @@ describe('a client that leaves', () => {
   it.each([
     ['streamed', true],
     ['not streamed', false],
-  ])('is seen within milliseconds while nothing is sent (%s)', async (_, stream) => {
+  ])('is seen while nothing is sent (%s)', async (_, stream) => {
     const { client, server } = await start([reply.text('x', { fault: { kind: 'stall', after: 'request' } })]);
     const abort = new AbortController();
     const asked = client.messages.create({ ...ask, stream }, { signal: abort.signal }).catch((error: unknown) => error);
@@ -46,7 +47,7 @@ describe('a client that leaves', () => {
     abort.abort();
     expect(await asked).toMatchObject({ name: 'APIUserAbortError' });
     await server.when(({ closedByClient }) => closedByClient === 1);
-    expect(server.requests[0]!.closedByClientAt! - left).toBeLessThan(100);
+    expect(server.requests[0]!.closedByClientAt! - left).toBeLessThan(1000);
   });
 
   it('has the rest counted as tokens for nobody where the model finishes alone', async () => {
@@ -62,8 +63,18 @@ describe('a client that leaves', () => {
     expect(tokensForNobody).toBeGreaterThan(500);
     const { response } = await client.messages.countTokens({ model: 'm', messages: ask.messages }).withResponse();
     expect(response.status).toBe(200);
-    const refused = await client.messages.create(ask).catch((error: { headers: Headers }) => error);
-    expect((refused as { headers: Headers }).headers.get('anthropic-ratelimit-output-tokens-remaining')).toBe('4000');
+    const refused = await client.messages.create(ask).catch((error: unknown) => error);
+    expect((refused as APIError).headers?.get('anthropic-ratelimit-output-tokens-remaining')).toBe('4000');
+  });
+
+  it('is seen in the middle of its request', async () => {
+    const { server } = await start([]);
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1');
+    socket.write('POST /v1/messages HTTP/1.1\r\nhost: x\r\nanthropic-version: 1\r\ncontent-length: 1000\r\n\r\n{"model"');
+    await server.when(({ open }) => open === 1);
+    socket.destroy();
+    await server.when(({ closedByClient }) => closedByClient === 1);
+    expect(server.requests[0]).toMatchObject({ status: undefined, body: undefined });
   });
 
   it('aborts the signal of the script', async () => {
@@ -102,14 +113,18 @@ describe('a client that leaves', () => {
 
 describe('counting', () => {
   it('serves 100 at once', async () => {
-    const { client, server } = await start(() => reply.text('hello', { pace: { headersMs: 30, eventMs: 2 } }));
+    let letGo = (): void => {};
+    const all = new Promise<void>((resolve) => (letGo = resolve));
+    const { client, server } = await start((_request, { index }) => {
+      if (index === 99) letGo();
+      return all.then(() => reply.text('hello', { pace: { eventMs: 1 } }));
+    });
     const replies = Array.from({ length: 100 }, (_, n) =>
       n % 2 ? client.messages.create(ask) : client.messages.stream(ask).finalMessage(),
     );
     expect(new Set((await Promise.all(replies)).map(({ id }) => id)).size).toBe(100);
-    expect(server.stats()).toMatchObject({ requests: 100, completed: 100, open: 0, statuses: { 200: 100 } });
-    expect(server.stats().maxOpen).toBeGreaterThan(50);
-    expect(server.stats().socketsOpened).toBeLessThanOrEqual(100);
+    expect(server.stats()).toMatchObject({ requests: 100, maxOpen: 100, completed: 100, open: 0, statuses: { 200: 100 } });
+    expect(server.stats()).toMatchObject({ sockets: 100, socketsOpened: 100 });
   });
 
   it('counts sockets and uses them again', async () => {
@@ -170,7 +185,7 @@ describe('close', () => {
     const begun = performance.now();
     await Promise.all([server.close(), server.close()]);
     await server.close();
-    expect(performance.now() - begun).toBeLessThan(500);
+    expect(performance.now() - begun).toBeLessThan(2000);
     expect((await ended).map(({ status }) => status)).toEqual(Array<string>(6).fill('rejected'));
     expect(server.stats()).toMatchObject({ open: 0, closedByServer: 6, sockets: 0 });
     await expect(client.messages.create(ask)).rejects.toThrow('Connection error.');

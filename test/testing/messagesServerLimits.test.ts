@@ -1,4 +1,5 @@
 import Anthropic from '@anthropic-ai/sdk';
+import type { APIError } from '@anthropic-ai/sdk';
 import { describe, expect, it } from 'vitest';
 import { makeLimiter } from '../../src/testing/messages/limits.js';
 import { reply } from '../../src/testing/messages/reply.js';
@@ -71,7 +72,7 @@ describe('the server', () => {
     const error = await client.messages.create({ ...ask, stream: true }).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(Anthropic.RateLimitError);
     expect(error).toMatchObject({ type: 'rate_limit_error', apiMessage: expect.stringContaining('2 requests per 10000000 ms') as string });
-    const { headers } = error as Anthropic.APIError;
+    const { headers } = error as APIError;
     expect(headers?.get('retry-after')).toBe('5000');
     expect(Date.parse(headers?.get('anthropic-ratelimit-requests-reset') ?? '')).toBeGreaterThan(Date.now() + 9e6);
     expect(server.stats().statuses).toEqual({ 200: 2, 429: 1 });

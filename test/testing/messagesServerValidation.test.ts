@@ -1,4 +1,5 @@
 import Anthropic from '@anthropic-ai/sdk';
+import type { APIError } from '@anthropic-ai/sdk';
 import { describe, expect, it } from 'vitest';
 import { reply } from '../../src/testing/messages/reply.js';
 import { ask, start } from './messagesServerHarness.js';
@@ -23,7 +24,7 @@ async function complaint(body: object, count = false): Promise<string | null | u
     (error: unknown) => {
       expect(error).toBeInstanceOf(Anthropic.BadRequestError);
       expect(error).toMatchObject({ status: 400, type: 'invalid_request_error' });
-      return (error as Anthropic.APIError).apiMessage;
+      return (error as APIError).apiMessage;
     },
   );
 }
@@ -227,7 +228,7 @@ describe('thinking', () => {
     const messages = [...ask.messages, { role: 'assistant' as const, content: change(content) }, user([result('toolu_0001')]) as never];
     return client.messages.create({ ...params, messages }).then(
       () => undefined,
-      (error: unknown) => (error as Anthropic.APIError).apiMessage,
+      (error: unknown) => (error as APIError).apiMessage,
     );
   }
 

@@ -79,7 +79,8 @@ function fillIn(scripted: MessageReply, model: string, inputTokens: number, ids:
 function fillInBlock(block: ReplyBlock, ids: Ids): ContentBlock {
   if (block.type === 'text') return { citations: null, ...block };
   if (block.type === 'thinking') return { ...block, signature: block.signature ?? ids.next('sig') };
-  if (block.type === 'tool_use') return { caller: { type: 'direct' }, ...block, id: block.id ?? ids.next('toolu') };
+  if (block.type === 'tool_use')
+    return { caller: { type: 'direct' }, ...block, input: block.input ?? {}, id: block.id ?? ids.next('toolu') };
   return block;
 }
 

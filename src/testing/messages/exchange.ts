@@ -92,6 +92,12 @@ export class Exchange {
     this.json(status, body, headers);
   }
 
+  /** Something went wrong on this side: a 500 if there is still time for one. */
+  crash(error: unknown): void {
+    if (this.headersSent) this.drop();
+    else this.fail(500, { message: error instanceof Error ? error.message : String(error) });
+  }
+
   complete(lastWords?: string): void {
     this.#response.end(lastWords);
   }
