@@ -3,20 +3,26 @@ import type { ScopeNode } from './node.js';
 import { Ring } from './ring.js';
 
 /**
- * The one piece of module state: which scope the code that runs right now belongs to, how deep our own calls are nested,
- * and what was put off to keep the stack short. Everything here is restored before the outermost call returns.
+ * The one piece of module state: which scope the code that runs right now belongs to, and what keeps the stack short.
+ * Everything here is restored before the outermost call returns.
  */
 interface Ambient {
   scope: ScopeNode | undefined;
+  /** How deep our own frames are nested. */
   depth: number;
-  deferred: Ring<() => void>;
+  /** Subscriptions that were put off until the stack has unwound. */
+  readonly starts: Ring<() => void>;
+  /** The depth at which the notification that is on its way out set off, or -1. */
+  base: number;
+  /** The rest of its way: run where it set off, so that whoever emits sees the effects before it emits again. */
+  readonly climb: Ring<() => void>;
   /** Installed by `rxfleet/testing`; told of every root scope. */
   registry: { opened(node: ScopeNode): void; closed(node: ScopeNode): void } | undefined;
 }
 
-export const ambient: Ambient = { scope: undefined, depth: 0, deferred: new Ring(), registry: undefined };
+export const ambient: Ambient = { scope: undefined, depth: 0, starts: new Ring(), base: -1, climb: new Ring(), registry: undefined };
 
-/** Deeper than this, starts and notifications are put off until the stack has unwound. */
+/** How many of our own frames may be nested before the rest is put off. */
 const MAX_DEPTH = 24;
 
 /** Makes `scope` the enclosing one; pass what this returns to `leave`, in a `finally`. */
@@ -28,20 +34,73 @@ export function enter(scope: ScopeNode | undefined): ScopeNode | undefined {
 }
 
 export function leave(outer: ScopeNode | undefined): void {
+  if (ambient.depth === 1 && ambient.starts.length > 0) drain(ambient.starts);
   ambient.scope = outer;
-  if (ambient.depth === 1 && ambient.deferred.length > 0) drain();
   ambient.depth--;
 }
 
-/** Whether the next start or notification must be put off with `defer`: once one is, all later ones queue behind it. */
+/** Whether a new subscription must be put off: the stack is deep, or something waits that must not be overtaken. */
 export function tooDeep(): boolean {
-  return ambient.depth > MAX_DEPTH || ambient.deferred.length > 0;
+  return ambient.depth > MAX_DEPTH || ambient.starts.length > 0 || ambient.climb.length > 0;
 }
 
-/** Puts a task off until the outermost call is about to return. It keeps its order, its scope and its async context. */
-export function defer(task: () => void): void {
+/** Puts a subscription off until the outermost call is about to return. It keeps its order, scope and async context. */
+export function defer(start: () => void): void {
+  ambient.starts.push(bound(start));
+}
+
+/** Subscribes to something new under `scope`; what that emits meanwhile sets off on a way of its own. */
+export function start(scope: ScopeNode, subscribe: () => void): void {
+  const { base } = ambient;
+  const outer = enter(scope);
+  ambient.base = -1;
+  try {
+    subscribe();
+  } finally {
+    ambient.base = base;
+    leave(outer);
+  }
+}
+
+/** Notifies a subscriber under `scope`. However many scopes the notification passes on its way out, the stack stays short. */
+export function notify<A>(scope: ScopeNode | undefined, tell: (argument: A) => void, argument: A): void {
+  const setsOff = ambient.base < 0;
+  if (setsOff) ambient.base = ambient.depth;
+  else if (ambient.climb.length > 0 || ambient.depth - ambient.base > MAX_DEPTH) {
+    ambient.climb.push(bound(() => notifyNow(scope, tell, argument)));
+    return;
+  }
+  try {
+    notifyNow(scope, tell, argument);
+  } finally {
+    if (setsOff) arrive();
+  }
+}
+
+function notifyNow<A>(scope: ScopeNode | undefined, tell: (argument: A) => void, argument: A): void {
+  const outer = enter(scope);
+  try {
+    tell(argument);
+  } finally {
+    leave(outer);
+  }
+}
+
+function arrive(): void {
+  try {
+    drain(ambient.climb);
+  } finally {
+    ambient.base = -1;
+  }
+}
+
+function drain(tasks: Ring<() => void>): void {
+  for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) task();
+}
+
+function bound(task: () => void): () => void {
   const binding = captureContext();
-  const scope = ambient.scope;
+  const { scope } = ambient;
   const scoped = (): void => {
     const outer = ambient.scope;
     ambient.scope = scope;
@@ -51,9 +110,5 @@ export function defer(task: () => void): void {
       ambient.scope = outer;
     }
   };
-  ambient.deferred.push(binding === undefined ? scoped : () => binding.run(scoped, undefined));
-}
-
-function drain(): void {
-  for (let task = ambient.deferred.shift(); task !== undefined; task = ambient.deferred.shift()) task();
+  return binding === undefined ? scoped : () => binding.run(scoped, undefined);
 }

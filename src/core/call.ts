@@ -13,9 +13,9 @@ export class CallObservable<T> extends Observable<T> {
   private latest: Lease<T> | undefined = undefined;
 
   constructor(
-    private readonly given: ScopeNode | undefined,
-    private readonly fn: CallFunction<T>,
-    private readonly options?: CallOptions,
+    readonly given: ScopeNode | undefined,
+    readonly fn: CallFunction<T>,
+    readonly options?: CallOptions,
   ) {
     super((subscriber) => this.begin(subscriber));
   }
@@ -29,7 +29,7 @@ export class CallObservable<T> extends Observable<T> {
       return undefined;
     }
     const { fn, options, latest } = this;
-    const lease = new Lease<T>(home, options?.label ?? (fn.name || 'call'), sink, options?.shield ? SHIELDED : 0);
+    const lease = new Lease<T>(home, labelOf(fn, options), sink, options?.shield ? SHIELDED : 0);
     const start = (): void => {
       this.latest = lease;
       lease.run(fn);
@@ -40,11 +40,20 @@ export class CallObservable<T> extends Observable<T> {
   }
 }
 
-/** The innermost scope at or below the given one; without one, the enclosing scope or a scope of the call's own. */
+export function labelOf(fn: { readonly name: string }, options: CallOptions | undefined): string {
+  return options?.label ?? (fn.name || 'call');
+}
+
+/** The scope of a call that was given `given`: without one, the enclosing scope or a scope of the call's own. */
 function enclosing(given: ScopeNode | undefined): ScopeNode {
+  return innermost(given) ?? new LooseScope(env(undefined, {}));
+}
+
+/** The innermost scope at or below the given one; without one, the enclosing scope if there is one. */
+export function innermost(given: ScopeNode | undefined): ScopeNode | undefined {
   const current = ambient.scope;
-  if (given === undefined) return current ?? new LooseScope(env(undefined, {}));
-  if (current === given || current === undefined || current.refusal() !== undefined) return given;
+  if (given === undefined || current === given) return current;
+  if (current === undefined || current.refusal() !== undefined) return given;
   for (let scope = current.up; scope !== undefined; scope = scope.up) if (scope === given) return current;
   return given;
 }

@@ -34,36 +34,50 @@ export class IteratorRun<T> implements Unsubscribable {
   }
 
   private pull(iterator: AsyncIterator<T>): void {
-    iterator.next().then(
-      ({ done, value }) => {
-        if (this.stopped) {
-          if (iterator.return === undefined) this.target.ended();
-        } else if (done === true) this.finish(() => this.target.complete());
-        else {
-          this.target.next(value);
-          if (!this.stopped) this.pull(iterator);
-        }
-      },
-      (error: unknown) => {
-        if (this.stopped && iterator.return !== undefined) this.target.torn(error);
-        else this.finish(() => this.target.error(error));
+    settle(
+      () => iterator.next(),
+      (result) => this.pulled(iterator, result),
+      (error) => {
+        if (this.stopped && iterator.return !== undefined) return this.target.torn(error);
+        this.stopped = true;
+        this.target.error(error);
       },
     );
   }
 
-  private finish(tell: () => void): void {
-    this.stopped = true;
-    tell();
+  private pulled(iterator: AsyncIterator<T>, { done, value }: IteratorResult<T, unknown>): void {
+    if (this.stopped) {
+      if (iterator.return === undefined) this.target.ended();
+    } else if (done === true) {
+      this.stopped = true;
+      this.target.complete();
+    } else {
+      this.target.next(value as T);
+      if (!this.stopped) this.pull(iterator);
+    }
   }
 
   unsubscribe(): void {
     if (this.stopped) return;
     this.stopped = true;
-    if (this.iterator === undefined) return this.target.ended();
-    if (this.iterator.return === undefined) return;
-    Promise.resolve(this.iterator.return()).then(
-      () => this.target.ended(),
-      (error: unknown) => this.target.error(error),
-    );
+    const { iterator, target } = this;
+    if (iterator === undefined) target.ended();
+    else if (iterator.return !== undefined) {
+      settle(
+        () => iterator.return?.(),
+        () => target.ended(),
+        (error) => target.error(error),
+      );
+    }
   }
+}
+
+function settle<V>(task: () => PromiseLike<V> | V, onValue: (value: V) => void, onError: (error: unknown) => void): void {
+  let result: PromiseLike<V> | V;
+  try {
+    result = task();
+  } catch (error) {
+    return onError(error);
+  }
+  Promise.resolve(result).then(onValue, onError);
 }

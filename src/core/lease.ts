@@ -15,7 +15,7 @@ export interface Sink<T> {
 }
 
 const DONE = 1;
-const ABANDONED = 2;
+export const ABANDONED = 2;
 /** For the attempt before it to end. */
 const WAITING = 4;
 /** Cancelled by its own subscriber, not by its scope. */
@@ -24,6 +24,10 @@ const SINGLE = 8;
 export const SHIELDED = 16;
 /** Never told to stop, and its value is nobody's. */
 export const CLEANUP = 32;
+/** Settled after it was abandoned. */
+const LATE = 64;
+/** Flags from here on belong to subclasses. */
+export const FREE_FLAG = 128;
 
 /** What a promise that nobody cancels never needs. */
 class Rare {
@@ -39,14 +43,14 @@ class Rare {
  * between. Its scope does not close before it has, or before it is abandoned.
  */
 export class Lease<T> extends CallMember implements RelayTarget<T> {
-  private flags: number;
+  protected flags: number;
   private extra: Rare | undefined = undefined;
   private readonly startedAt: number;
   declare readonly up: ScopeNode;
 
   constructor(
     up: ScopeNode,
-    private readonly label: string,
+    protected label: string,
     private sink: Sink<T> | undefined,
     flags: number,
   ) {
@@ -56,7 +60,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     up.enlist(this);
   }
 
-  private get rare(): Rare {
+  protected get rare(): Rare {
     return (this.extra ??= new Rare());
   }
 
@@ -106,11 +110,18 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   run(fn: CallFunction<T>): void {
     const outer = enter(this.up);
     try {
+      this.invoke(fn);
+    } finally {
+      leave(outer);
+    }
+  }
+
+  /** A function that declares no parameter is not given a signal, so none is made. */
+  protected invoke(fn: CallFunction<T>): void {
+    try {
       this.follow(fn.length === 0 ? (fn as () => ReturnType<CallFunction<T>>)() : fn(this.signal));
     } catch (error) {
       this.error(error);
-    } finally {
-      leave(outer);
     }
   }
 
@@ -144,29 +155,30 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   private fulfilled(value: T): void {
     if (this.over) return this.noteLate({ status: 'fulfilled', value });
-    this.flags |= DONE;
-    this.detach();
-    if (this.cancelled || this.sink === undefined) {
+    const heard = this.heard;
+    this.end();
+    if (!heard) {
       if (!this.cleanup) this.up.noteLate({ ...this.info(), status: 'fulfilled', value });
       this.tellCancelled();
     } else {
       const outer = enter(this.up);
       try {
-        this.sink.next(value);
-        this.sink.complete();
+        this.tellValue(value);
+        this.tellComplete();
       } finally {
         leave(outer);
       }
     }
-    this.up.settle();
+    this.release();
   }
 
   next(value: T): void {
-    if (this.over || this.cancelled) return;
+    if (this.over) return;
     if (this.shielded) this.rare.last = value;
+    if (!this.heard) return;
     const outer = enter(this.up);
     try {
-      this.sink?.next(value);
+      this.tellValue(value);
     } finally {
       leave(outer);
     }
@@ -174,65 +186,90 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   error(error: unknown): void {
     if (this.over) return this.noteLate({ status: 'failed', reason: error });
-    this.flags |= DONE;
-    tearDown(this.extra?.handle, this);
-    this.detach();
-    if (this.cancelled) {
-      if (!this.isCancellation(error)) this.torn(error);
+    const heard = this.heard;
+    this.end();
+    if (heard) this.tellError(error);
+    else {
+      if (!this.cancelled || !this.isCancellation(error)) this.torn(error);
       this.tellCancelled();
-    } else if (this.sink === undefined) this.torn(error);
-    else this.tell(this.sink, error);
-    this.up.settle();
+    }
+    this.release();
   }
 
   complete(): void {
     if (this.over) return;
-    this.flags |= DONE;
-    tearDown(this.extra?.handle, this);
-    this.detach();
-    const { sink } = this;
-    if (this.cancelled) this.tellCancelled();
-    else if (sink === undefined) {
-      if (!this.cleanup) this.up.noteLate({ ...this.info(), status: 'fulfilled', value: this.extra?.last });
+    const heard = this.heard;
+    this.end();
+    if (!heard) {
+      if (this.shielded) this.up.noteLate({ ...this.info(), status: 'fulfilled', value: this.extra?.last });
+      this.tellCancelled();
     } else {
       const outer = enter(this.up);
       try {
-        sink.complete();
+        this.tellComplete();
       } finally {
         leave(outer);
       }
     }
-    this.up.settle();
+    this.release();
   }
 
   /** It stopped as it was told to. */
   ended(): void {
     if (this.over) return;
-    this.flags |= DONE;
-    this.detach();
+    this.end();
     this.tellCancelled();
-    this.up.settle();
+    this.release();
   }
 
-  private tellCancelled(): void {
-    const cancellation = this.extra?.cancellation;
-    if (this.sink !== undefined && cancellation !== undefined) this.tell(this.sink, cancellation.error);
+  /** Whether somebody still wants to hear of values and of the end. */
+  protected get heard(): boolean {
+    return this.sink !== undefined && !this.cancelled;
   }
 
-  private tell(sink: Sink<T>, error: unknown): void {
+  protected tellValue(value: T): void {
+    this.sink?.next(value);
+  }
+
+  protected tellComplete(): void {
+    this.sink?.complete();
+  }
+
+  protected tellError(error: unknown): void {
     const outer = enter(this.up);
     try {
-      sink.error(error);
+      this.sink?.error(error);
     } finally {
       leave(outer);
     }
   }
 
-  private detach(): void {
+  private tellCancelled(): void {
+    const cancellation = this.extra?.cancellation;
+    if (cancellation !== undefined && this.sink !== undefined) this.tellError(cancellation.error);
+  }
+
+  /** The work has settled: its own teardown runs, and its scope no longer counts it. */
+  protected end(): void {
+    this.flags |= DONE;
+    tearDown(this.extra?.handle, this);
+    this.detach();
+  }
+
+  protected detach(): void {
     if (this.flags & SINGLE) this.up.noteStopping(-1);
     this.up.delist(this);
+    this.runAfterwards();
+  }
+
+  protected runAfterwards(): void {
     const afterwards = this.extra?.afterwards;
     if (afterwards !== undefined) for (const task of afterwards) task();
+  }
+
+  /** Everybody has been told: the scope may close. */
+  protected release(): void {
+    this.up.settle();
   }
 
   // Cancelling
@@ -273,16 +310,14 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   abandon(): void {
     if (this.over) return;
-    this.flags |= DONE | ABANDONED;
+    this.flags |= ABANDONED;
     for (let scope: ScopeNode | undefined = this.up; scope !== undefined; scope = scope.up) scope.addOrphan(this);
-    this.detach();
-    this.tellCancelled();
-    this.up.settle();
+    this.ended();
   }
 
   private noteLate(end: { status: 'fulfilled'; value: T } | { status: 'failed'; reason: unknown }): void {
-    if ((this.flags & ABANDONED) === 0) return;
-    this.flags &= ~ABANDONED;
+    if ((this.flags & (ABANDONED | LATE)) !== ABANDONED) return;
+    this.flags |= LATE;
     for (let scope: ScopeNode | undefined = this.up; scope !== undefined; scope = scope.up) {
       if (!scope.over) scope.more.orphans?.delete(this);
       if (scope.over || scope.cancelled) (scope.more.late ??= []).push({ ...this.info(), ...end });
@@ -295,16 +330,24 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   // Telling
 
+  protected get name(): string {
+    return this.label;
+  }
+
+  protected get childIndex(): number | undefined {
+    return this.up.childIndex;
+  }
+
   info(): CallInfo {
     const { up } = this;
-    const index = up.childIndex;
+    const index = this.childIndex;
     const ageMs = up.env.clock.elapsed() - this.startedAt;
-    return { label: this.label, path: up.path, ageMs, ...(index === undefined ? {} : { index }) };
+    return { label: this.name, path: up.path, ageMs, ...(index === undefined ? {} : { index }) };
   }
 
   describe(): ScopeTree['calls'][number] {
     const state = this.cleanup ? 'cleanup' : this.shielded ? 'shielded' : this.cancelled ? 'cancelling' : 'running';
-    return { label: this.label, state, ageMs: this.up.env.clock.elapsed() - this.startedAt };
+    return { label: this.name, state, ageMs: this.up.env.clock.elapsed() - this.startedAt };
   }
 }
 

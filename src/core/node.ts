@@ -202,13 +202,17 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   // Cancelling
 
   /**
-   * Cancels everything below, except `spared`. Reasons first, then signals from the top down, then bodies from the bottom
+   * Cancels everything below, except what `spares` picks. Reasons first, then signals from the top down, then bodies from the bottom
    * up; what is left is waited for, and only then does anybody hear of it.
    */
-  cancelWith(reason: CancelReason, spared?: ScopeNode): void {
+  cancelWith(reason: CancelReason, spares?: (member: Member) => boolean): void {
     if (this.refusal() !== undefined) return;
     this.mark(new Cancellation(reason));
-    const sweep: Member[] = sweepBelow(this, (node, above) => node !== spared && node.markedBelow(above));
+    const into = (member: Member, above: ScopeNode): boolean => {
+      if (spares?.(member)) return false;
+      return !(member instanceof ScopeNode) || member.markedBelow(above);
+    };
+    const sweep: Member[] = sweepBelow(this, into);
     sweep.unshift(this);
     abortSignals(sweep);
     stopAll(sweep);
@@ -289,7 +293,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     for (let i = scopes.length - 1; i >= 0; i--) (scopes[i] as ScopeNode).settle();
   }
 
-  private abandonCalls(whole: boolean): void {
+  protected abandonCalls(whole: boolean): void {
     if (whole) for (let close = this.extra?.closers?.pop(); close !== undefined; close = this.extra?.closers?.pop()) close();
     for (let member = this.head, next: Member | undefined; member !== undefined; member = next) {
       next = member.after;
@@ -450,14 +454,14 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 }
 
-/** Everything below `root`, breadth first. Descends into those scopes that `into` accepts. */
-function sweepBelow(root: ScopeNode, into: (node: ScopeNode, above: ScopeNode) => boolean): Member[] {
+/** Everything below `root` that `into` accepts, breadth first. */
+function sweepBelow(root: ScopeNode, into: (member: Member, above: ScopeNode) => boolean): Member[] {
   const found: Member[] = [];
   let at = 0;
   for (let node: Member | undefined = root; node !== undefined; node = found[at++]) {
     if (!(node instanceof ScopeNode)) continue;
     for (let member = node.head; member !== undefined; member = member.after) {
-      if (!(member instanceof ScopeNode) || into(member, node)) found.push(member);
+      if (into(member, node)) found.push(member);
     }
   }
   return found;
@@ -475,7 +479,15 @@ function stopAll(sweep: readonly Member[]): void {
     const member = sweep[i];
     if (member instanceof ScopeNode) member.stop();
   }
-  for (const member of sweep) if (member instanceof CallMember) member.stop();
+  for (const member of sweep) {
+    if (!(member instanceof CallMember)) continue;
+    const outer = enter(member.up);
+    try {
+      member.stop();
+    } finally {
+      leave(outer);
+    }
+  }
 }
 
 /** One clock for the whole sweep, and one more for every scope in it whose own grace is shorter. */

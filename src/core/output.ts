@@ -1,6 +1,6 @@
 import type { Observable, Subscriber, Unsubscribable } from 'rxjs';
 import { captureContext, manyListeners, type AsyncBinding } from '#context';
-import { ambient, defer, enter, leave, tooDeep } from './ambient.js';
+import { ambient, defer, notify, start, tooDeep } from './ambient.js';
 import { env } from './call.js';
 import { DeadlineExceededError, isAbortShaped, ScopeCancelledError, ScopeError } from './errors.js';
 import { CANCELLING, type Env, type ScopeNode } from './node.js';
@@ -42,23 +42,33 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   /** Subscribes to the source, unless the parent or the signal has already ended it. */
   begin(source: () => Observable<T>): void {
     const { signal, onScope } = this.options;
-    onScope?.(this);
+    try {
+      onScope?.(this);
+    } catch (error) {
+      this.error(error);
+    }
     if (signal !== undefined) this.follow(signal);
     const refusal = this.refused?.refusal();
     if (refusal !== undefined) this.cancelWith({ kind: 'parent-cancelled', cause: refusal.reason });
-    if (this.state < CANCELLING) this.open(source);
+    this.open(source);
+  }
+
+  private open(source: () => Observable<T>): void {
+    if (tooDeep()) return defer(() => this.openNow(source));
+    this.openNow(source);
+  }
+
+  private openNow(source: () => Observable<T>): void {
+    if (this.state < CANCELLING) start(this, () => this.subscribe(source));
     this.opening = false;
     this.settle();
   }
 
-  private open(source: () => Observable<T>): void {
-    const outer = enter(this);
+  private subscribe(source: () => Observable<T>): void {
     try {
       relay(source(), this);
     } catch (error) {
       this.error(error);
-    } finally {
-      leave(outer);
     }
   }
 
@@ -79,12 +89,11 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   abstract next(value: T): void;
 
   error(error: unknown): void {
-    if (!this.endSource()) return;
-    if (this.state >= CANCELLING) {
-      if (!isAbortShaped(error)) this.failed({ error, phase: 'cleanup' });
-      return this.settle();
-    }
-    this.sourceFailed(error);
+    if (!this.sourceRuns) return;
+    if (this.state < CANCELLING) return this.sourceFailed(error);
+    this.endSource();
+    if (!isAbortShaped(error)) this.failed({ error, phase: 'cleanup' });
+    this.settle();
   }
 
   complete(): void {
@@ -123,14 +132,10 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
 
   protected emit(value: R): void {
     this.seen++;
-    if (tooDeep()) return defer(() => this.out.next(value));
-    const outer = enter(this.up);
-    try {
-      this.out.next(value);
-    } finally {
-      leave(outer);
-    }
+    notify(this.up, this.deliver, value);
   }
+
+  private readonly deliver = (value: R): void => this.out.next(value);
 
   /** The subscriber left. */
   unsubscribe(): void {
@@ -162,14 +167,8 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   /** Notifies downstream in the async context and under the scope of whoever subscribed. */
   protected tell(task: () => void): void {
     const { binding } = this;
-    const bound = binding === undefined ? task : () => binding.run(task, undefined);
-    if (tooDeep()) return defer(bound);
-    const outer = enter(this.up);
-    try {
-      bound();
-    } finally {
-      leave(outer);
-    }
+    if (binding === undefined) notify(this.up, task, undefined);
+    else binding.run(() => notify(this.up, task, undefined), undefined);
   }
 
   /** Nobody listens any more: the parent hears of what went wrong, or else `onUnhandled` does. */
@@ -179,6 +178,17 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
     if (up !== undefined) {
       for (const failure of errors) up.failed({ error: failure.error, phase: 'cleanup' });
       for (const each of late) up.noteLate(each);
-    } else if (errors.length > 0) this.options.onUnhandled?.(errors);
+    } else if (errors.length > 0) this.tellUnhandled(errors);
+  }
+
+  /** A callback that throws here has nobody above it: it is reported as uncaught, as rxjs does with a throwing observer. */
+  private tellUnhandled(errors: readonly ScopeFailure[]): void {
+    try {
+      this.options.onUnhandled?.(errors);
+    } catch (error) {
+      this.env.clock.scheduler.schedule(() => {
+        throw error;
+      });
+    }
   }
 }

@@ -1,6 +1,6 @@
-import { expectNoOpenScopes } from 'rxfleet/testing';
 import { expect, vi } from 'vitest';
 import { journal, type Journal } from './journal.js';
+import { leakCheck } from './leaks.js';
 
 /** What is due gets one more turn before a deadline or a grace ends; a turn of the real scheduler takes a millisecond. */
 export const TURN = 1;
@@ -82,6 +82,7 @@ export interface Fake extends Journal {
 
 /** Runs a test with promises on fake timers that start at 0. Nothing may be left open, armed or unhandled at its end. */
 export async function fake(body: (test: Fake) => Promise<void>): Promise<void> {
+  const expectNoLeak = leakCheck();
   const unhandled: unknown[] = [];
   const onUnhandled = (error: unknown): void => void unhandled.push(error);
   process.on('unhandledRejection', onUnhandled);
@@ -91,7 +92,7 @@ export async function fake(body: (test: Fake) => Promise<void>): Promise<void> {
     const advance = async (ms: number): Promise<void> => void (await vi.advanceTimersByTimeAsync(ms));
     await body({ ...notes, works: works(notes.note), now: () => Date.now(), advance });
     await advance(0);
-    expectNoOpenScopes();
+    expectNoLeak();
     expect(vi.getTimerCount()).toBe(0);
   } finally {
     vi.useRealTimers();

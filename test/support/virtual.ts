@@ -1,10 +1,10 @@
 import { concat, defer, ignoreElements, map, NEVER, Observable, tap, timer, type ObservableInput } from 'rxjs';
 // eslint-disable-next-line no-restricted-imports
 import { TestScheduler, type RunHelpers } from 'rxjs/testing';
-import { expectNoOpenScopes } from 'rxfleet/testing';
 import { expect } from 'vitest';
 import type { ScopeContext } from 'rxfleet';
 import { journal, type Journal } from './journal.js';
+import { leakCheck } from './leaks.js';
 
 export interface Virtual extends RunHelpers, Journal {
   readonly scheduler: TestScheduler;
@@ -15,6 +15,7 @@ export interface Virtual extends RunHelpers, Journal {
 
 /** Runs a test in virtual time, with a TestScheduler of its own, and checks that it leaves no scope open. */
 export function virtual(body: (test: Virtual) => void): void {
+  const expectNoLeak = leakCheck();
   const scheduler = new TestScheduler((actual, expected) => expect(actual).toEqual(expected));
   scheduler.run((helpers) => {
     const now = (): number => scheduler.now();
@@ -22,7 +23,7 @@ export function virtual(body: (test: Virtual) => void): void {
     body({ ...helpers, ...journal(now), scheduler, now, at });
     helpers.flush();
   });
-  expectNoOpenScopes();
+  expectNoLeak();
 }
 
 /** Completes after `ms` without a value. */

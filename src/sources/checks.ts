@@ -1,0 +1,24 @@
+/** Throws what a wrong option throws: who was given it, its name, the allowed range, and what came instead. */
+export function refuse(kind: typeof TypeError | typeof RangeError, who: string, option: string, range: string, got: unknown): never {
+  const shown = typeof got === 'string' ? JSON.stringify(got) : typeof got === 'object' && got !== null ? 'an object' : String(got);
+  throw new kind(`${who}: ${option} must be ${range}, got ${shown}.`);
+}
+
+/** Throws unless the value is a number of milliseconds from 0 to Infinity. */
+export function checkMilliseconds(who: string, option: string, value: unknown): void {
+  if (typeof value !== 'number') refuse(TypeError, who, option, 'a number of milliseconds, 0 or more', value);
+  else if (!(value >= 0)) refuse(RangeError, who, option, 'a number of milliseconds, 0 or more', value);
+}
+
+/** Throws unless the value is an integer of at least 1, or Infinity. */
+export function checkCount(who: string, option: string, value: unknown): void {
+  if (typeof value !== 'number') refuse(TypeError, who, option, 'an integer of at least 1, or Infinity', value);
+  else if (!(value === Infinity || (Number.isInteger(value) && value >= 1)))
+    refuse(RangeError, who, option, 'an integer of at least 1, or Infinity', value);
+}
+
+export function checkOneOf(who: string, option: string, value: unknown, choices: readonly string[]): void {
+  const range = `one of ${choices.map((choice) => JSON.stringify(choice)).join(', ')}`;
+  if (typeof value !== 'string') refuse(TypeError, who, option, range, value);
+  else if (!choices.includes(value)) refuse(RangeError, who, option, range, value);
+}

@@ -1,0 +1,130 @@
+import { defer, Observable, of, type Subscriber } from 'rxjs';
+import { DeadlineExceededError, ScopeError } from '../core/errors.js';
+import { CANCELLING, type ScopeNode } from '../core/node.js';
+import type { CancelReason, ScopeContext } from '../core/types.js';
+import { ownError } from './callScope.js';
+import { refuse } from './checks.js';
+import { UnknownToolError } from './errors.js';
+import type { AnyTool, Tool } from './tool.js';
+import type { ToolDefinition } from './toolDefinition.js';
+import { givenScope, Invocation, ToolRun, type ToolPhase } from './toolRun.js';
+
+/** What the model asks for. A `tool_use` block is one. */
+export interface ToolUse {
+  readonly id: string;
+  readonly name: string;
+  readonly input: unknown;
+}
+
+/** What happened to a call. `id` is the id of the `tool_use` block, `name` the tool's. */
+export type ToolEvent<O = unknown> = { readonly id: string; readonly name: string } & (
+  | {
+      /** The input is fine and the tool is about to run. */
+      readonly type: 'started';
+      /** The parsed input. */
+      readonly input: unknown;
+      readonly attempt: number;
+      /** Labels from the root scope down to the tool. */
+      readonly path: readonly string[];
+    }
+  /** What the tool told with `progress`, and every value but the last of an Observable or an async iterable. */
+  | { readonly type: 'progress'; readonly value: unknown }
+  /** It is over, and so is everything that it had started. */
+  | { readonly type: 'result'; readonly output: O }
+  | {
+      readonly type: 'failed';
+      /** `input`: it never ran. `output`: it ran, and what it returned does not fit its schema. `timeout`: it took too long. */
+      readonly phase: ToolPhase;
+      readonly error: unknown;
+      /** Whether it changed something: `none` if it never ran or never changes anything. */
+      readonly effect: 'none' | 'unknown';
+    }
+  | {
+      readonly type: 'cancelled';
+      /** Whether it had started. */
+      readonly ran: boolean;
+      /** `none` if it never ran or never changes anything; else it may have completed. */
+      readonly effect: 'none' | 'unknown';
+      readonly reason: CancelReason;
+    }
+);
+
+/** A call whose course comes out as events. It never errors. */
+class EventRun extends ToolRun<ToolEvent> {
+  private last: unknown = undefined;
+  private values = 0;
+
+  constructor(
+    out: Subscriber<ToolEvent>,
+    invocation: Invocation,
+    private readonly use: { readonly id: string; readonly name: string },
+  ) {
+    super(out, invocation);
+  }
+
+  next(value: unknown): void {
+    if (this.state >= CANCELLING) return;
+    if (this.values++ > 0) this.emit({ ...this.use, type: 'progress', value: this.last });
+    this.last = value;
+  }
+
+  protected override tellStarted(input: unknown): void {
+    this.emit({ ...this.use, type: 'started', input, attempt: this.attempt, path: this.path });
+  }
+
+  override tellProgress(value: unknown): void {
+    if (this.state < CANCELLING) this.emit({ ...this.use, type: 'progress', value });
+  }
+
+  protected override conclude(reason: CancelReason | undefined): void {
+    this.out.next({ ...this.use, ...this.end(reason) });
+    this.out.complete();
+  }
+
+  private end(reason: CancelReason | undefined): Ending {
+    const report = this.report();
+    if (reason === undefined && report.errors.length === 0) return { type: 'result', output: this.last };
+    const effect = this.ran && this.invocation.definition.effect !== 'none' ? 'unknown' : 'none';
+    if (reason?.kind === 'deadline') {
+      const error = new DeadlineExceededError(reason.ms, reason.label, this.values, report);
+      return { type: 'failed', phase: 'timeout', error, effect };
+    }
+    if (reason !== undefined && reason.kind !== 'source-error') return { type: 'cancelled', ran: this.ran, effect, reason };
+    const own = ownError(report, reason);
+    return { type: 'failed', phase: this.phase, error: own === undefined ? new ScopeError(report, this.name) : own.error, effect };
+  }
+}
+
+/** How a call can end. */
+type Ending =
+  | { readonly type: 'result'; readonly output: unknown }
+  | { readonly type: 'failed'; readonly phase: ToolPhase; readonly error: unknown; readonly effect: 'none' | 'unknown' }
+  | { readonly type: 'cancelled'; readonly ran: boolean; readonly effect: 'none' | 'unknown'; readonly reason: CancelReason };
+
+export function fromTool<O>(tool: Tool<never, O>, toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent<O>>;
+export function fromTool(tools: readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent>;
+export function fromTool(tools: AnyTool | readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent> {
+  const within = givenScope('fromTool', ctx);
+  const definitions = (typeof tools === 'function' ? [tools] : tools).map((each) => definitionOf('fromTool', each));
+  const definition = definitions.find(({ name }) => name === toolUse.name);
+  return definition === undefined ? unknownTool(toolUse, definitions) : toolEvents(definition, toolUse, within);
+}
+
+/** The events of one call of a tool that is known. */
+export function toolEvents(definition: ToolDefinition, { id, name, input }: ToolUse, within: ScopeNode | undefined): Observable<ToolEvent> {
+  const invocation = new Invocation(definition, input, within, id);
+  return new Observable((subscriber) => new EventRun(subscriber, invocation, { id, name }).start());
+}
+
+/** What is answered to a call of a tool that is not there. */
+export function unknownTool({ id, name }: ToolUse, known: Iterable<ToolDefinition>): Observable<ToolEvent> {
+  const names = [...known].map((each) => each.name);
+  return defer(() => of<ToolEvent>({ id, name, type: 'failed', phase: 'input', error: new UnknownToolError(name, names), effect: 'none' }));
+}
+
+/** Throws unless it was made with `tool()`. */
+export function definitionOf(who: string, each: unknown): ToolDefinition {
+  const definition = typeof each === 'function' ? (each as Partial<AnyTool>).definition : undefined;
+  if (definition === undefined) refuse(TypeError, who, 'tools', 'made with tool()', each);
+  return definition;
+}

@@ -1,0 +1,47 @@
+/** JSON of any value: what JSON cannot say is said in words. Never throws. */
+export function toJson(value: unknown): string {
+  try {
+    return JSON.stringify(value, replacer()) ?? String(value);
+  } catch {
+    return flat(value);
+  }
+}
+
+/** A `toJSON` or a getter threw, or it is nested too deep: the first level, without its methods. */
+function flat(value: unknown): string {
+  const kind = Object.prototype.toString.call(value).slice(8, -1);
+  try {
+    const entries = Object.entries(value as object).filter(([, each]) => typeof each !== 'object' && typeof each !== 'function');
+    return JSON.stringify(Object.fromEntries(entries), (_key, each: unknown) => (typeof each === 'bigint' ? String(each) : each));
+  } catch {
+    return `[${kind} that cannot be written as JSON]`;
+  }
+}
+
+/** `this` is the object that holds the value: those that are open now are the value's ancestors. */
+function replacer(): (this: unknown, key: string, value: unknown) => unknown {
+  const sources: unknown[] = [];
+  const written: unknown[] = [];
+  return function replace(this: unknown, key: string, value: unknown): unknown {
+    const source = key === '' && sources.length === 0 ? value : (this as Record<string, unknown>)[key];
+    if (typeof source === 'bigint') return source.toString();
+    if (typeof value !== 'object' || value === null || typeof source !== 'object') return value;
+    while (written.length > 0 && written.at(-1) !== this) {
+      written.pop();
+      sources.pop();
+    }
+    if (sources.includes(source)) return '[circular]';
+    const said = structured(source as object, value);
+    sources.push(source);
+    written.push(said);
+    return said;
+  };
+}
+
+function structured(source: object, value: object): unknown {
+  if (source instanceof Map) return Object.fromEntries([...source].map(([key, each]) => [String(key), each as unknown]));
+  if (source instanceof Set) return [...source];
+  if (source instanceof Error) return { ...source, name: source.name, message: source.message };
+  if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) return `[${source.byteLength} bytes]`;
+  return value;
+}

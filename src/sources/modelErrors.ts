@@ -1,0 +1,43 @@
+import { ConnectionLostError, ModelStreamError, StreamStalledError, StreamTruncatedError, type ReplyErrorInit } from './errors.js';
+
+/** What an error of the Anthropic SDK looks like, whichever copy of it threw. */
+interface ApiErrorShape {
+  readonly name?: unknown;
+  readonly status?: unknown;
+  readonly type?: unknown;
+  readonly apiMessage?: unknown;
+  readonly code?: unknown;
+  readonly cause?: unknown;
+}
+
+function shapeOf(error: unknown): ApiErrorShape {
+  return typeof error === 'object' && error !== null ? error : {};
+}
+
+/** What a request that failed before its response errors with: what the API answered stays as it is. */
+export function requestError(error: unknown, init: ReplyErrorInit): unknown {
+  const { name } = shapeOf(error);
+  if (name === 'APIConnectionTimeoutError' || isSilence(error)) return new StreamStalledError('headers', undefined, { ...init, cause: error });
+  if (name === 'APIConnectionError') return new ConnectionLostError({ ...init, cause: error });
+  return error;
+}
+
+/** What a response that broke off errors with. */
+export function bodyError(error: unknown, init: ReplyErrorInit): unknown {
+  const shape = shapeOf(error);
+  if (typeof shape.type === 'string' && shape.status === undefined) {
+    const said = typeof shape.apiMessage === 'string' ? shape.apiMessage : shape.type;
+    return new ModelStreamError(shape.type, said, { ...init, cause: error });
+  }
+  if (error instanceof SyntaxError) return new StreamTruncatedError({ ...init, cause: error });
+  if (isSilence(error)) return new StreamStalledError('body', undefined, { ...init, cause: error });
+  return new ConnectionLostError({ ...init, cause: error });
+}
+
+/** Whether the platform's own limit for headers or body was the shorter one. */
+function isSilence(error: unknown): boolean {
+  for (let each = shapeOf(error), depth = 0; depth < 4; each = shapeOf(each.cause), depth++) {
+    if (each.code === 'UND_ERR_BODY_TIMEOUT' || each.code === 'UND_ERR_HEADERS_TIMEOUT') return true;
+  }
+  return false;
+}

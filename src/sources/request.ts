@@ -1,0 +1,69 @@
+import type Anthropic from '@anthropic-ai/sdk';
+import { asyncScheduler, type SchedulerLike } from 'rxjs';
+import { innermost } from '../core/call.js';
+import { checkScopeOptions } from '../core/options.js';
+import type { ScopeContext } from '../core/types.js';
+import { checkMilliseconds, refuse } from './checks.js';
+
+/** What sends requests: an Anthropic client, or anything with its `messages.create`. */
+export interface MessagesClient {
+  readonly messages: Pick<Anthropic.Messages, 'create'>;
+}
+
+/** What the client may be told besides the parameters. Retries, time limits and the signal are not its business here. */
+export type ClientRequestOptions = Pick<Anthropic.RequestOptions, 'headers' | 'query' | 'fetchOptions' | 'middleware'>;
+
+/** What is known of a response once its headers are there. */
+export interface ResponseInfo {
+  /** The `request-id` header. */
+  readonly requestId: string | null;
+  readonly headers: Headers;
+}
+
+export interface RequestOptions {
+  /** The enclosing scope. Default: the one in whose synchronous subscribe chain it is subscribed, if any. */
+  readonly within?: ScopeContext;
+  /** Name of the call in reports and dumps. Default `messages.create`. */
+  readonly label?: string;
+  /** Longest silence before the response headers, in milliseconds. Infinity for no limit. */
+  readonly headersMs?: number;
+  /** Longest silence in the body of the response, in milliseconds. Infinity for no limit. */
+  readonly idleMs?: number;
+  /** What tells the time. Default: the enclosing scope's, else asyncScheduler. */
+  readonly scheduler?: SchedulerLike;
+  /** Headers, query, fetch options and middleware of this request. */
+  readonly request?: ClientRequestOptions;
+  /** Told when the headers of the response have arrived. */
+  readonly onResponse?: (response: ResponseInfo) => void;
+}
+
+/** The SDK's own limit never comes first: a timer's longest delay. */
+const NO_SDK_LIMIT = 2 ** 31 - 1;
+
+export function checkRequest(who: string, client: unknown, params: unknown, options: RequestOptions): void {
+  checkClient(who, client);
+  if (typeof params !== 'object' || params === null) refuse(TypeError, who, 'params', 'an object', params);
+  checkRequestOptions(who, options);
+}
+
+export function checkClient(who: string, client: unknown): void {
+  if (typeof (client as Partial<MessagesClient> | null | undefined)?.messages?.create !== 'function')
+    refuse(TypeError, who, 'client', 'an Anthropic client', client);
+}
+
+export function checkRequestOptions(who: string, options: RequestOptions): void {
+  const { headersMs, idleMs, within, scheduler, label } = options;
+  if (headersMs !== undefined) checkMilliseconds(who, 'headersMs', headersMs);
+  if (idleMs !== undefined) checkMilliseconds(who, 'idleMs', idleMs);
+  checkScopeOptions(who, { ...(within && { within }), ...(scheduler && { scheduler }), ...(label !== undefined && { label }) });
+}
+
+/** What every request goes out with: one attempt, one signal of its own, and no limit but ours. */
+export function sdkOptions(options: RequestOptions, signal: AbortSignal): Anthropic.RequestOptions {
+  return { ...options.request, maxRetries: 0, timeout: NO_SDK_LIMIT, signal };
+}
+
+/** The scheduler of the scope that runs now, unless another is given. */
+export function schedulerOf(options: RequestOptions): SchedulerLike {
+  return options.scheduler ?? innermost(undefined)?.env.clock.scheduler ?? asyncScheduler;
+}

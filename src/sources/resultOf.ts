@@ -1,0 +1,83 @@
+import type Anthropic from '@anthropic-ai/sdk';
+import { isDeadlineExceededError, rootReason } from '../core/errors.js';
+import type { CancelReason } from '../core/types.js';
+import { isToolInputCutOffError, isToolInputError } from './errors.js';
+import type { ToolEvent } from './fromTool.js';
+import { contentOf, cut } from './resultContent.js';
+import { saidBy } from './words.js';
+
+export type ToolResult = Anthropic.Messages.ToolResultBlockParam;
+
+/** Characters of one result before it is cut off: about a quarter of a large context window. */
+export const MAX_RESULT_CHARS = 200_000;
+
+const MAY_HAVE = 'It may have completed, check before repeating it.';
+const CHANGES_NOTHING = 'It changes nothing, so it can be called again.';
+const RECEIVED_SHOWN = 300;
+
+/** The `tool_result` block that an event leads to; undefined for events that are not the last of their call. */
+export function resultOf(event: ToolEvent, maxChars: number = MAX_RESULT_CHARS): ToolResult | undefined {
+  switch (event.type) {
+    case 'result':
+      return { type: 'tool_result', tool_use_id: event.id, content: contentOf(event.output, maxChars) };
+    case 'failed':
+      return errorResult(event.id, cut(wordsOfFailure(event), maxChars));
+    case 'cancelled':
+      return errorResult(event.id, wordsOfCancel(event));
+    default:
+      return undefined;
+  }
+}
+
+export function errorResult(id: string, content: string): ToolResult {
+  return { type: 'tool_result', tool_use_id: id, content, is_error: true };
+}
+
+function wordsOfFailure({ name, phase, error, effect }: ToolEvent & { readonly type: 'failed' }): string {
+  if (isToolInputError(error)) return `${error.message}\nThe tool did not run. Correct the input and call it again.`;
+  if (isToolInputCutOffError(error)) return wordsOfCutOff(error);
+  if (phase === 'timeout' && isDeadlineExceededError(error)) {
+    const left = error.abandoned.length > 0 ? ' and did not stop when told to' : ' and was stopped';
+    return `The tool "${name}" did not finish within ${error.ms} ms${left}. ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
+  }
+  if (phase === 'output') return `${saidBy(error)}\nThe tool ran, but its result cannot be used.`;
+  if (phase === 'input') return `${saidBy(error)}\nThe tool did not run.`.trim();
+  return failureText(name, error);
+}
+
+export function failureText(name: string, error: unknown): string {
+  const said = saidBy(error);
+  return said === '' ? `The tool "${name}" failed without giving a reason.` : `The tool "${name}" failed: ${said}`;
+}
+
+function wordsOfCutOff({ message, received }: { readonly message: string; readonly received: string }): string {
+  const shown = received === '' ? '' : ` What arrived: ${cut(received, RECEIVED_SHOWN)}`;
+  return `${message} The tool did not run. Call it again with a shorter input, or split it into several calls.${shown}`;
+}
+
+function wordsOfCancel({ name, effect, reason, ran }: ToolEvent & { readonly type: 'cancelled' }): string {
+  const why = wordsOfReason(rootReason(reason));
+  if (!ran) return `The tool "${name}" did not run${why}.`;
+  return `The tool "${name}" was stopped before it finished${why}. ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
+}
+
+function wordsOfReason(reason: CancelReason): string {
+  if (reason.kind === 'deadline') return `: the time of ${reason.ms} ms for the task was up`;
+  const said = reason.kind === 'explicit' || reason.kind === 'signal' ? saidBy(reason.reason).replace(/\.$/, '') : '';
+  return said === '' ? '' : `: ${said}`;
+}
+
+/** How far a call got that has no result. */
+export interface Unanswered {
+  readonly id: string;
+  readonly name: string;
+  readonly started: boolean;
+  readonly effect: 'none' | 'unknown';
+}
+
+/** The block for a call without a result: because it was `stopped`, or because it still runs. */
+export function unfinished({ id, name, started, effect }: Unanswered, stopped: boolean): ToolResult {
+  if (!started) return errorResult(id, `The tool "${name}" did not run${stopped ? '' : ' yet'}.`);
+  const how = stopped ? 'was stopped before it finished' : 'was started and has not finished yet';
+  return errorResult(id, `The tool "${name}" ${how}. ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`);
+}

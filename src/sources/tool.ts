@@ -1,0 +1,78 @@
+import type Anthropic from '@anthropic-ai/sdk';
+import type { Observable } from 'rxjs';
+import type { z } from 'zod';
+import type { Scope, ScopeContext } from '../core/types.js';
+import { define, type ToolDefinition } from './toolDefinition.js';
+import { invoke } from './toolRun.js';
+
+/**
+ * What a repeated call of a tool may change: nothing (`none`), nothing more than one call would (`idempotent`), or anything (`unsafe`).
+ * Decides what the model is told about a call that was stopped.
+ */
+export type ToolEffect = 'none' | 'idempotent' | 'unsafe';
+
+/** What a tool's `run` gets besides its input. */
+export interface ToolCall {
+  /** Aborted with a ScopeCancelledError when the call is cancelled or timed out. Made when it is first asked for. */
+  readonly signal: AbortSignal;
+  /** The scope of this call: what is started through it is cancelled with the call, and the call waits for it. */
+  readonly scope: Scope;
+  /** The id of the model's `tool_use` block; of a call made by hand, one of its own. */
+  readonly id: string;
+  /** The same for every attempt of one call. */
+  readonly idempotencyKey: string;
+  /** 1 for the first subscription, 2 for the first repetition, and so on. */
+  readonly attempt: number;
+  /** How many agents and `child()` scopes are above. */
+  readonly depth: number;
+  /** Labels from the root scope down to this tool. */
+  readonly path: readonly string[];
+  /** Tells how far it is: a `progress` event for whoever listens to events. Needs no `this`. */
+  readonly progress: (value: unknown) => void;
+}
+
+/** What a `run` that returns `R` puts out: only promises, Observables and async iterables are unwrapped. */
+export type Unwrapped<R> = R extends PromiseLike<infer T> ? T : R extends Observable<infer T> ? T : R extends AsyncIterable<infer T> ? T : R;
+
+/** A value, a promise of one, or an Observable or an async iterable whose last value is the result. */
+export type ToolReturn<T> = T | PromiseLike<T> | Observable<T> | AsyncIterable<T>;
+
+export interface ToolOptions<I extends z.ZodType, R> {
+  /** 1 to 128 letters, digits, `_` and `-`: what the model calls it by. */
+  readonly name: string;
+  /** What it does and when to use it, for the model. */
+  readonly description: string;
+  /** A zod object. Every call is checked against it before `run`. */
+  readonly input: I;
+  /** Default `unsafe`. */
+  readonly effect?: ToolEffect;
+  /** Milliseconds after which a call is stopped. Default: no limit. */
+  readonly timeoutMs?: number;
+  /** Milliseconds that a stopped call may take to acknowledge before it is abandoned. Default 5000; Infinity waits for ever. */
+  readonly graceMs?: number;
+  /** More fields of the API's tool: `strict`, `cache_control`, `defer_loading` and so on. */
+  readonly api?: Partial<Omit<Anthropic.Messages.Tool, 'name' | 'description' | 'input_schema'>>;
+  /** Does the work. It is given the parsed input. */
+  readonly run: (input: z.output<I>, call: ToolCall) => R;
+}
+
+/** A tool: a function that makes calls. */
+export interface Tool<I, O> {
+  /** A cold Observable of one call. */
+  (input: I, ctx?: ScopeContext): Observable<O>;
+  readonly definition: ToolDefinition;
+}
+
+/** Any tool, whatever its types. */
+export type AnyTool = Tool<never, unknown>;
+
+export function tool<I extends z.ZodType, O extends z.ZodType>(
+  options: ToolOptions<I, ToolReturn<z.input<O>>> & { readonly output: O },
+): Tool<z.input<I>, z.output<O>>;
+export function tool<I extends z.ZodType, R>(options: ToolOptions<I, R> & { readonly output?: never }): Tool<z.input<I>, Unwrapped<R>>;
+export function tool(options: ToolOptions<z.ZodType, unknown> & { readonly output?: z.ZodType }): AnyTool {
+  const definition = define(options);
+  const call = (input: unknown, ctx?: ScopeContext): Observable<unknown> => invoke(definition, input, ctx);
+  Object.defineProperty(call, 'name', { value: definition.name });
+  return Object.assign(call, { definition });
+}

@@ -1,0 +1,193 @@
+import { concatMap, EMPTY, from, isObservable, map, Observable, of, throwError, type Subscriber } from 'rxjs';
+import type { z } from 'zod';
+import { enter, leave } from '../core/ambient.js';
+import { CallObservable, innermost } from '../core/call.js';
+import { isPromiseLike } from '../core/lease.js';
+import { CANCELLING, type ScopeNode } from '../core/node.js';
+import { checkScopeOptions } from '../core/options.js';
+import { OutputScope } from '../core/output.js';
+import type { CancelReason, Scope, ScopeContext } from '../core/types.js';
+import { ownError } from './callScope.js';
+import { ToolInputError, ToolOutputError } from './errors.js';
+import type { ToolCall } from './tool.js';
+import type { ToolDefinition } from './toolDefinition.js';
+import { problemsOf } from './words.js';
+
+/** How far a call got; where it was when it failed. */
+export type ToolPhase = 'input' | 'run' | 'output' | 'timeout';
+
+/** What the attempts of one call share. */
+export class Invocation {
+  attempts = 0;
+  private key: string | undefined;
+  /** Makes an attempt wait until the one before it, when that was told to stop, is over. */
+  readonly work: CallObservable<unknown>;
+
+  constructor(
+    readonly definition: ToolDefinition,
+    readonly input: unknown,
+    readonly within: ScopeNode | undefined,
+    id?: string,
+  ) {
+    this.key = id;
+    const run = (): Observable<unknown> => (innermost(undefined) as ToolRun<unknown>).run();
+    this.work = new CallObservable<unknown>(undefined, run, { label: definition.name });
+  }
+
+  get id(): string {
+    return (this.key ??= crypto.randomUUID());
+  }
+}
+
+/** One attempt of a call: a scope of its own, in which `run` is one call, under the timeout of the tool. */
+export abstract class ToolRun<R> extends OutputScope<unknown, R> {
+  phase: ToolPhase = 'input';
+  readonly attempt: number;
+  private parsed: unknown = undefined;
+
+  constructor(
+    out: Subscriber<R>,
+    readonly invocation: Invocation,
+  ) {
+    const { name, graceMs } = invocation.definition;
+    const within = innermost(invocation.within) as unknown as ScopeContext | undefined;
+    super(out, { label: name, ...(within && { within }), ...(graceMs !== undefined && { graceMs }) });
+    this.attempt = ++invocation.attempts;
+  }
+
+  /** Whether `run` was called. */
+  get ran(): boolean {
+    return this.phase !== 'input';
+  }
+
+  start(): void {
+    const { timeoutMs } = this.invocation.definition;
+    if (timeoutMs !== undefined) this.setDeadline(timeoutMs);
+    this.begin(() => this.body());
+  }
+
+  private body(): Observable<unknown> {
+    const { definition, input } = this.invocation;
+    const parsed = parse(definition.input, input);
+    if (!(parsed instanceof Promise)) return this.checked(parsed);
+    return this.call(() => parsed, { label: `input of ${definition.name}` }).pipe(concatMap((each) => this.checked(each)));
+  }
+
+  private checked(parsed: z.ZodSafeParseResult<unknown>): Observable<unknown> {
+    const { definition, work } = this.invocation;
+    if (!parsed.success)
+      return throwError(() => new ToolInputError(definition.name, problemsOf(parsed.error.issues), { cause: parsed.error }));
+    this.parsed = parsed.data;
+    const run$ = new Observable<unknown>((subscriber) => {
+      const outer = enter(this);
+      try {
+        return work.subscribe(subscriber);
+      } finally {
+        leave(outer);
+      }
+    });
+    return definition.output === undefined ? run$ : run$.pipe(checkOutput(this, definition.output));
+  }
+
+  /** Runs the tool, unless whoever heard that it is about to start has stopped it. */
+  run(): Observable<unknown> {
+    this.tellStarted(this.parsed);
+    if (this.state >= CANCELLING) return EMPTY;
+    this.phase = 'run';
+    return unwrap(this.invocation.definition.run(this.parsed, new Call(this)));
+  }
+
+  /** The input is fine and `run` is about to be called. */
+  protected tellStarted(_input: unknown): void {}
+
+  /** The tool said how far it is. */
+  tellProgress(_value: unknown): void {}
+}
+
+/** The call as `run` sees it: whatever costs something is made when it is asked for. */
+class Call implements ToolCall {
+  readonly progress: (value: unknown) => void;
+
+  constructor(private readonly owner: ToolRun<unknown>) {
+    this.progress = (value) => owner.tellProgress(value);
+  }
+
+  get signal(): AbortSignal {
+    return this.owner.signal;
+  }
+  get scope(): Scope {
+    return this.owner;
+  }
+  get id(): string {
+    return this.owner.invocation.id;
+  }
+  get idempotencyKey(): string {
+    return this.owner.invocation.id;
+  }
+  get attempt(): number {
+    return this.owner.attempt;
+  }
+  get depth(): number {
+    return this.owner.depth;
+  }
+  get path(): readonly string[] {
+    return this.owner.path;
+  }
+}
+
+/** A call whose values and errors come out as they are. */
+class PlainRun extends ToolRun<unknown> {
+  next(value: unknown): void {
+    if (this.state < CANCELLING) this.emit(value);
+  }
+
+  protected override conclude(reason: CancelReason | undefined): void {
+    const own = ownError(this.report(), reason);
+    if (own === undefined) super.conclude(reason);
+    else this.out.error(own.error);
+  }
+}
+
+/** A cold Observable of one call by hand: every subscription is an attempt. */
+export function invoke(definition: ToolDefinition, input: unknown, ctx: ScopeContext | undefined): Observable<unknown> {
+  const invocation = new Invocation(definition, input, givenScope(definition.name, ctx));
+  return new Observable((subscriber) => new PlainRun(subscriber, invocation).start());
+}
+
+/** Checks that `ctx` is a scope. */
+export function givenScope(who: string, ctx: ScopeContext | undefined): ScopeNode | undefined {
+  if (ctx !== undefined) checkScopeOptions(who, { within: ctx });
+  return ctx as unknown as ScopeNode | undefined;
+}
+
+function unwrap(result: unknown): Observable<unknown> {
+  if (isObservable(result)) return result;
+  if (isPromiseLike(result) || isAsyncIterable(result)) return result as unknown as Observable<unknown>;
+  return of(result);
+}
+
+function isAsyncIterable(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+}
+
+function checkOutput(run: ToolRun<unknown>, schema: z.ZodType): (source: Observable<unknown>) => Observable<unknown> {
+  const checked = (parsed: z.ZodSafeParseResult<unknown>): unknown => {
+    if (parsed.success) return parsed.data;
+    run.phase = 'output';
+    throw new ToolOutputError(run.invocation.definition.name, problemsOf(parsed.error.issues), { cause: parsed.error });
+  };
+  return concatMap((value: unknown) => {
+    const parsed = parse(schema, value);
+    return parsed instanceof Promise ? from(parsed).pipe(map(checked)) : of(checked(parsed));
+  });
+}
+
+/** A promise only if the schema has asynchronous parts. */
+function parse(schema: z.ZodType, value: unknown): z.ZodSafeParseResult<unknown> | Promise<z.ZodSafeParseResult<unknown>> {
+  try {
+    return schema.safeParse(value);
+  } catch (error) {
+    if ((error as Error | null)?.constructor.name !== '$ZodAsyncError') throw error;
+    return schema.safeParseAsync(value);
+  }
+}

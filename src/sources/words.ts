@@ -1,0 +1,53 @@
+import type { Problem } from './errors.js';
+import { toJson } from './json.js';
+
+/** What a thrown value says, with its causes. Empty if it says nothing. */
+export function saidBy(error: unknown): string {
+  const words: string[] = [];
+  for (let each = error; each !== undefined && words.length < 4; each = each instanceof Error ? each.cause : undefined) {
+    const said = each instanceof Error ? named(each) : plainly(each);
+    if (said !== '' && !words.includes(said)) words.push(said);
+  }
+  return words.join(': ');
+}
+
+function named({ name, message }: Error): string {
+  return name === 'Error' || name.startsWith('Tool') || message.startsWith(name) ? message : [name, message].filter(Boolean).join(': ');
+}
+
+function plainly(value: unknown): string {
+  if (value === null || value === undefined) return '';
+  return typeof value === 'object' ? toJson(value) : String(value);
+}
+
+/** The part of a zod issue that is put into words. */
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  readonly errors?: unknown;
+}
+
+const MOST = 20;
+
+/** The issues of a failed parse, each with its path as one writes it in code. */
+export function problemsOf(issues: readonly Issue[]): readonly Problem[] {
+  const told = issues.slice(0, MOST).map((issue) => ({ path: pathOf(issue.path), message: messageOf(issue) }));
+  return issues.length > MOST ? [...told, { path: '', message: `and ${issues.length - MOST} more` }] : told;
+}
+
+/** A union fails with what each of its options has against the value. */
+function messageOf({ message, errors }: Issue): string {
+  if (!Array.isArray(errors) || errors.length === 0) return message;
+  const options = (errors as readonly (readonly Issue[])[]).map((issues, n) => {
+    const first = issues[0];
+    return first === undefined ? '' : `(${n + 1}) ${[pathOf(first.path), messageOf(first)].filter(Boolean).join(': ')}`;
+  });
+  return `${message}, it fits none of the alternatives: ${options.filter(Boolean).join('; ')}`;
+}
+
+function pathOf(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((so, key) => {
+    if (typeof key === 'number') return `${so}[${key}]`;
+    return so === '' ? String(key) : `${so}.${String(key)}`;
+  }, '');
+}
