@@ -64,16 +64,20 @@ export function start(scope: ScopeNode, subscribe: () => void): void {
 
 /** Notifies a subscriber under `scope`. However many scopes the notification passes on its way out, the stack stays short. */
 export function notify<A>(scope: ScopeNode | undefined, tell: (argument: A) => void, argument: A): void {
-  const setsOff = ambient.base < 0;
-  if (setsOff) ambient.base = ambient.depth;
-  else if (ambient.climb.length > 0 || ambient.depth - ambient.base > MAX_DEPTH) {
-    ambient.climb.push(bound(() => notifyNow(scope, tell, argument)));
+  if (ambient.base >= 0) {
+    if (ambient.climb.length > 0 || ambient.depth - ambient.base > MAX_DEPTH)
+      ambient.climb.push(bound(() => notifyNow(scope, tell, argument)));
+    else notifyNow(scope, tell, argument);
     return;
   }
+  ambient.base = ambient.depth;
+  const outer = enter(scope);
   try {
-    notifyNow(scope, tell, argument);
+    tell(argument);
+    if (ambient.climb.length > 0) drain(ambient.climb);
   } finally {
-    if (setsOff) arrive();
+    ambient.base = -1;
+    leave(outer);
   }
 }
 
@@ -83,14 +87,6 @@ function notifyNow<A>(scope: ScopeNode | undefined, tell: (argument: A) => void,
     tell(argument);
   } finally {
     leave(outer);
-  }
-}
-
-function arrive(): void {
-  try {
-    drain(ambient.climb);
-  } finally {
-    ambient.base = -1;
   }
 }
 

@@ -160,15 +160,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     if (!heard) {
       if (!this.cleanup) this.up.noteLate({ ...this.info(), status: 'fulfilled', value });
       this.tellCancelled();
-    } else {
-      const outer = enter(this.up);
-      try {
-        this.tellValue(value);
-        this.tellComplete();
-      } finally {
-        leave(outer);
-      }
-    }
+    } else this.tellResult(value);
     this.release();
   }
 
@@ -225,6 +217,16 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   /** Whether somebody still wants to hear of values and of the end. */
   protected get heard(): boolean {
     return this.sink !== undefined && !this.cancelled;
+  }
+
+  protected tellResult(value: T): void {
+    const outer = enter(this.up);
+    try {
+      this.tellValue(value);
+      this.tellComplete();
+    } finally {
+      leave(outer);
+    }
   }
 
   protected tellValue(value: T): void {

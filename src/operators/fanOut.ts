@@ -20,7 +20,9 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
   private draining = false;
   private winner: Child<T, R> | undefined = undefined;
   private readonly queue: Ring<T> = new Ring();
+  /** The async contexts of what waits, but for the first `unbound` values: they came while the source was being subscribed. */
   private readonly contexts: Ring<AsyncBinding | undefined> = new Ring();
+  private unbound = 0;
   private readonly sequencer: Sequencer<R | Outcome<R>> | undefined;
   /** Whether the last value of a child is needed after it was emitted. */
   readonly holds: boolean;
@@ -51,7 +53,8 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
       this.draining = false;
     } else {
       this.queue.push(value);
-      this.contexts.push(this.opening ? this.binding : captureContext());
+      if (this.opening) this.unbound++;
+      else this.contexts.push(captureContext());
     }
     if (this.queue.length > 0) this.drain();
   }
@@ -63,7 +66,8 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
     this.draining = true;
     while (this.queue.length > 0 && this.active < this.settings.concurrency) {
       const value = this.queue.shift() as T;
-      const context = this.contexts.shift();
+      const context = this.unbound > 0 ? this.binding : this.contexts.shift();
+      if (this.unbound > 0) this.unbound--;
       if (context === undefined) this.startOne(value);
       else context.run(this.startOne, value);
     }
@@ -89,6 +93,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
     for (let index = this.started; index < this.arrived; index++) (this.more.outcomes ??= []).push({ index, status: 'not-started' });
     this.queue.clear();
     this.contexts.clear();
+    this.unbound = 0;
   }
 
   // Children

@@ -96,6 +96,11 @@ export class Child<T, R> extends Lease<R> {
     return !this.is(MUTED);
   }
 
+  protected override tellResult(value: R): void {
+    this.up.childNext(this, value);
+    this.tellComplete();
+  }
+
   protected override tellValue(value: R): void {
     this.up.childNext(this, value);
   }

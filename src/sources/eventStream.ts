@@ -50,7 +50,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     this.stopped = true;
     this.watchdog.stop();
     this.controller.abort();
-    await this.pending;
+    await this.pending?.catch(() => undefined);
     return DONE;
   }
 
@@ -66,6 +66,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
       this.source = data[Symbol.asyncIterator]();
     } catch (error) {
       watchdog.stop();
+      controller.abort();
       if (this.stopped) return DONE;
       throw this.stall ?? requestError(error, this.known());
     }

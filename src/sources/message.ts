@@ -27,19 +27,64 @@ export function message(client: MessagesClient, params: Params, options: Request
 
 async function request(client: MessagesClient, params: Params, options: RequestOptions, signal: AbortSignal): Promise<MessageReply> {
   const { headersMs = HEADERS_MS, idleMs = IDLE_MS, onResponse } = options;
-  const known: { requestId: string | null; events: number } = { requestId: null, events: 0 };
-  const limit = new SilenceLimit(options, signal, known);
+  const limit = new SilenceLimit(options, signal);
   try {
     limit.wait('headers', headersMs);
     const sent = client.messages.create({ ...params, stream: false }, sdkOptions(options, limit.signal));
-    const response = await sent.asResponse().catch((error: unknown) => limit.fail(requestError(error, known)));
-    const { headers } = response;
-    known.requestId = headers.get('request-id');
-    onResponse?.({ requestId: known.requestId, headers });
+    const { headers } = await sent.asResponse().catch((error: unknown) => limit.fail(requestError(error, limit.known)));
+    const requestId = headers.get('request-id');
+    limit.known = { requestId, events: 0 };
+    onResponse?.({ requestId, headers });
     limit.wait('body', idleMs);
-    const reply = await sent.then(undefined, (error: unknown) => limit.fail(bodyError(error, known)));
-    return { message: reply, usage: reply.usage, requestId: known.requestId, headers };
+    const reply = await sent.then(undefined, (error: unknown) => limit.fail(bodyError(error, limit.known)));
+    return { message: reply, usage: reply.usage, requestId, headers };
   } finally {
     limit.end();
+  }
+}
+
+/** Aborts one request when its scope says so, or when nothing has come for too long. */
+class SilenceLimit {
+  known: ReplyErrorInit = { requestId: null, events: 0 };
+  private readonly controller = new AbortController();
+  private readonly watchdog: Watchdog;
+  private stall: StreamStalledError | undefined = undefined;
+  private waiting: { readonly phase: 'headers' | 'body'; readonly ms: number } = { phase: 'headers', ms: Infinity };
+
+  constructor(
+    options: RequestOptions,
+    private readonly outer: AbortSignal,
+  ) {
+    this.watchdog = new Watchdog(schedulerOf(options), () => this.giveUp());
+    if (outer.aborted) this.onAbort();
+    else outer.addEventListener('abort', this.onAbort);
+  }
+
+  get signal(): AbortSignal {
+    return this.controller.signal;
+  }
+
+  wait(phase: 'headers' | 'body', ms: number): void {
+    this.waiting = { phase, ms };
+    this.watchdog.watch(ms);
+  }
+
+  /** The scope's reason if it was the scope that ended it, the silence if it was that, else the error itself. */
+  fail(error: unknown): never {
+    if (this.outer.aborted) throw this.outer.reason;
+    throw this.stall ?? error;
+  }
+
+  end(): void {
+    this.watchdog.stop();
+    this.outer.removeEventListener('abort', this.onAbort);
+  }
+
+  private readonly onAbort = (): void => this.controller.abort(this.outer.reason);
+
+  private giveUp(): void {
+    const { phase, ms } = this.waiting;
+    this.stall = new StreamStalledError(phase, ms, this.known);
+    this.controller.abort();
   }
 }

@@ -1,0 +1,17 @@
+import type Anthropic from '@anthropic-ai/sdk';
+import { filter, map, pipe, type OperatorFunction } from 'rxjs';
+
+type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
+
+/** The text of an event; empty if it has none. */
+export function textOf(event: StreamEvent): string {
+  return event.type === 'content_block_delta' && event.delta.type === 'text_delta' ? event.delta.text : '';
+}
+
+/** The text of a reply, piece by piece. */
+export function textDeltas(): OperatorFunction<StreamEvent, string> {
+  return pipe(
+    map(textOf),
+    filter((text) => text !== ''),
+  );
+}
