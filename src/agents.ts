@@ -1,1 +1,47 @@
-export {};
+export {
+  tool,
+  type AnyTool,
+  type Tool,
+  type ToolCall,
+  type ToolEffect,
+  type ToolOptions,
+  type ToolReturn,
+  type Unwrapped,
+} from './sources/tool.js';
+export type { ToolDefinition } from './sources/toolDefinition.js';
+export type { ToolPhase } from './sources/toolRun.js';
+export { fromTool, type ToolEvent, type ToolUse } from './sources/fromTool.js';
+export { toToolResult, type ToolResultOptions } from './sources/toToolResult.js';
+export { message, type MessageReply } from './sources/message.js';
+export { messageStream } from './sources/messageStream.js';
+export type { ClientRequestOptions, MessageParams, MessagesClient, RequestOptions, ResponseInfo } from './sources/request.js';
+export { foldMessage } from './sources/foldMessage.js';
+export { toolCalls } from './sources/toolCalls.js';
+export { textDeltas } from './sources/textDeltas.js';
+export { conversation, type Conversation } from './sources/conversation.js';
+export { turn } from './sources/turn.js';
+export type { TurnOptions } from './sources/turnPlan.js';
+export type { TurnEvent } from './sources/turnRun.js';
+export { agent, type AgentDone, type AgentEvent, type AgentOptions, type AgentUsage } from './sources/agent.js';
+export {
+  ConnectionLostError,
+  ConversationBusyError,
+  isConnectionLostError,
+  isConversationBusyError,
+  isModelStreamError,
+  isStreamStalledError,
+  isStreamTruncatedError,
+  isToolInputCutOffError,
+  isToolInputError,
+  isToolOutputError,
+  isUnknownToolError,
+  ModelStreamError,
+  StreamStalledError,
+  StreamTruncatedError,
+  ToolInputCutOffError,
+  ToolInputError,
+  ToolOutputError,
+  UnknownToolError,
+  type Problem,
+  type ReplyErrorInit,
+} from './sources/errors.js';

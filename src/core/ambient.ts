@@ -49,31 +49,18 @@ export function defer(start: () => void): void {
   ambient.starts.push(bound(start));
 }
 
-/** Subscribes to something new under `scope`; what that emits meanwhile sets off on a way of its own. */
-export function start(scope: ScopeNode, subscribe: () => void): void {
-  const { base } = ambient;
-  const outer = enter(scope);
-  ambient.base = -1;
-  try {
-    subscribe();
-  } finally {
-    ambient.base = base;
-    leave(outer);
-  }
-}
-
 /** Notifies a subscriber under `scope`. However many scopes the notification passes on its way out, the stack stays short. */
-export function notify<A>(scope: ScopeNode | undefined, tell: (argument: A) => void, argument: A): void {
+export function notify<S, A>(scope: ScopeNode | undefined, tell: (to: S, what: A) => void, to: S, what: A): void {
   if (ambient.base >= 0) {
     if (ambient.climb.length > 0 || ambient.depth - ambient.base > MAX_DEPTH)
-      ambient.climb.push(bound(() => notifyNow(scope, tell, argument)));
-    else notifyNow(scope, tell, argument);
+      ambient.climb.push(bound(() => notifyNow(scope, tell, to, what)));
+    else notifyNow(scope, tell, to, what);
     return;
   }
   ambient.base = ambient.depth;
   const outer = enter(scope);
   try {
-    tell(argument);
+    tell(to, what);
     if (ambient.climb.length > 0) drain(ambient.climb);
   } finally {
     ambient.base = -1;
@@ -81,10 +68,10 @@ export function notify<A>(scope: ScopeNode | undefined, tell: (argument: A) => v
   }
 }
 
-function notifyNow<A>(scope: ScopeNode | undefined, tell: (argument: A) => void, argument: A): void {
+function notifyNow<S, A>(scope: ScopeNode | undefined, tell: (to: S, what: A) => void, to: S, what: A): void {
   const outer = enter(scope);
   try {
-    tell(argument);
+    tell(to, what);
   } finally {
     leave(outer);
   }

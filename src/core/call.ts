@@ -1,7 +1,8 @@
-import { asyncScheduler, Observable, type SchedulerLike, type Unsubscribable } from 'rxjs';
+import { asyncScheduler, type SchedulerLike } from 'rxjs';
 import { ambient } from './ambient.js';
 import { Clock } from './clock.js';
-import { Lease, SHIELDED, type Sink } from './lease.js';
+import { DirectObservable, hand, type Sink } from './direct.js';
+import { Lease, SHIELDED } from './lease.js';
 import { CLOSING, ScopeNode, type Env } from './node.js';
 import type { CallFunction, CallOptions } from './types.js';
 
@@ -9,7 +10,7 @@ import type { CallFunction, CallOptions } from './types.js';
 export const DEFAULT_GRACE_MS = 5000;
 
 /** A cold Observable of one call. Every subscription is a lease in the enclosing scope. */
-export class CallObservable<T> extends Observable<T> {
+export class CallObservable<T> extends DirectObservable<T> {
   private latest: Lease<T> | undefined = undefined;
 
   constructor(
@@ -17,26 +18,23 @@ export class CallObservable<T> extends Observable<T> {
     readonly fn: CallFunction<T>,
     readonly options?: CallOptions,
   ) {
-    super((subscriber) => this.begin(subscriber));
+    super((sink) => this.open(sink));
   }
 
-  /** Subscribes without a Subscriber in between. */
-  begin(sink: Sink<T>): Unsubscribable | undefined {
+  private open(sink: Sink<T>): void {
     const home = enclosing(this.given);
     const refusal = home.refusal();
-    if (refusal !== undefined) {
-      sink.error(refusal.error);
-      return undefined;
-    }
+    if (refusal !== undefined) return sink.error(refusal.error);
     const { fn, options, latest } = this;
     const lease = new Lease<T>(home, labelOf(fn, options), sink, options?.shield ? SHIELDED : 0);
-    const start = (): void => {
-      this.latest = lease;
-      lease.run(fn);
-    };
-    if (latest !== undefined && latest.cancelled && !latest.over) lease.startAfter(latest, start);
-    else start();
-    return lease;
+    hand(sink, lease);
+    if (latest !== undefined && latest.cancelled && !latest.over) lease.startAfter(latest, () => this.run(lease));
+    else this.run(lease);
+  }
+
+  private run(lease: Lease<T>): void {
+    this.latest = lease;
+    lease.run(this.fn);
   }
 }
 
@@ -67,7 +65,8 @@ export function env(
   const shared = parent?.env.clock;
   const clock =
     shared !== undefined && (scheduler ?? shared.scheduler) === shared.scheduler ? shared : new Clock(scheduler ?? asyncScheduler);
-  return { clock, graceMs, label };
+  const same = parent !== undefined && label === undefined && parent.env.clock === clock && parent.env.graceMs === graceMs;
+  return same ? parent.env : { clock, graceMs, label };
 }
 
 /** The scope of a call that was made outside of any. It ends with the call. */

@@ -16,6 +16,7 @@ export class Alarm {
   position = -1;
   readonly binding: AsyncBinding | undefined = captureContext();
   constructor(
+    readonly clock: Clock,
     readonly target: AlarmTarget,
     readonly ms: number,
     public at: number,
@@ -53,7 +54,7 @@ export class Clock {
 
   /** Arms an alarm `ms` milliseconds from now. */
   set(target: AlarmTarget, ms: number): Alarm {
-    const alarm = new Alarm(target, ms, this.now() + ms);
+    const alarm = new Alarm(this, target, ms, this.now() + ms);
     this.heap.push(alarm);
     this.rise(alarm, this.heap.length - 1);
     if (alarm.at < this.armedFor) this.arm();
@@ -155,7 +156,7 @@ function outermost(alarm: Alarm, due: number): Alarm {
   let found = alarm;
   for (let target = alarm.target.up; target !== undefined; target = target.up) {
     const { deadline } = target;
-    if (deadline !== undefined && deadline.position >= 0 && deadline.at <= due) found = deadline;
+    if (deadline?.clock === alarm.clock && deadline.position >= 0 && deadline.at <= due) found = deadline;
   }
   return found;
 }

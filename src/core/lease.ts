@@ -1,18 +1,12 @@
 import { from, isObservable, type ObservableInput, type Unsubscribable } from 'rxjs';
 import { ambient, enter, leave } from './ambient.js';
 import type { AlarmTarget } from './clock.js';
+import type { RelayTarget, Sink } from './direct.js';
 import { isAbortShaped } from './errors.js';
 import { IteratorRun } from './iterator.js';
 import { Cancellation, CallMember, type ScopeNode } from './node.js';
-import { relay, tearDown, type RelayTarget } from './relay.js';
+import { relay, tearDown } from './relay.js';
 import type { CallFunction, CallInfo, ScopeTree } from './types.js';
-
-/** Where a call's notifications go. */
-export interface Sink<T> {
-  next(value: T): void;
-  error(error: unknown): void;
-  complete(): void;
-}
 
 const DONE = 1;
 export const ABANDONED = 2;

@@ -122,6 +122,10 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     return this.extra?.deadline;
   }
 
+  set deadline(alarm: Alarm | undefined) {
+    this.more.deadline = alarm;
+  }
+
   get cancelled(): boolean {
     return this.state === CANCELLING;
   }
@@ -268,12 +272,11 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   onAlarm(alarm: Alarm): void {
-    const { more } = this;
-    if (alarm === more.deadline) {
-      more.deadline = undefined;
+    if (alarm === this.deadline) {
+      this.deadline = undefined;
       this.expire(alarm.ms);
     } else {
-      more.grace = undefined;
+      this.more.grace = undefined;
       this.abandon();
     }
   }
@@ -354,7 +357,11 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   private close(): void {
     this.state = CLOSED;
-    const { extra, up } = this;
+    const { extra, up, deadline } = this;
+    if (deadline !== undefined) {
+      this.env.clock.clear(deadline);
+      this.deadline = undefined;
+    }
     if (extra !== undefined) this.wrapUp(extra);
     this.onClosed();
     up?.delist(this);
@@ -363,10 +370,9 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   private wrapUp(extra: More): void {
-    const { deadline, grace, orphans, report$ } = extra;
-    if (deadline !== undefined) this.env.clock.clear(deadline);
+    const { grace, orphans, report$ } = extra;
     if (grace !== undefined) this.env.clock.clear(grace);
-    extra.deadline = extra.grace = undefined;
+    extra.grace = undefined;
     if (orphans !== undefined) extra.abandoned = [...orphans].map((call) => call.info());
     if (report$ !== undefined) publish(report$, this.report());
   }
@@ -411,7 +417,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   get path(): readonly string[] {
     const above = this.up?.path ?? [];
-    return this.env.label === undefined ? above : [...above, this.env.label];
+    return this.env.label === undefined || this.env === this.up?.env ? above : [...above, this.env.label];
   }
 
   report(): ScopeReport {
@@ -446,7 +452,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   protected get name(): string {
-    return this.env.label ?? 'scope';
+    return (this.env === this.up?.env ? undefined : this.env.label) ?? 'scope';
   }
 
   protected get waiting(): number {

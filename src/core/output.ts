@@ -1,11 +1,12 @@
-import type { Observable, Subscriber, Unsubscribable } from 'rxjs';
+import type { Observable, Unsubscribable } from 'rxjs';
 import { captureContext, manyListeners, type AsyncBinding } from '#context';
-import { ambient, defer, notify, start, tooDeep } from './ambient.js';
-import { env } from './call.js';
+import { ambient, defer, enter, leave, notify, tooDeep } from './ambient.js';
+import { env, innermost } from './call.js';
+import { hand, type RelayTarget, type Sink } from './direct.js';
 import { DeadlineExceededError, isAbortShaped, ScopeCancelledError, ScopeError } from './errors.js';
 import { CANCELLING, type Env, type ScopeNode } from './node.js';
 import type { ScopeOptions } from './options.js';
-import { relay, tearDown, type RelayTarget } from './relay.js';
+import { relay, tearDown } from './relay.js';
 import { ScopeBase } from './scope.js';
 import type { CancelReason, ScopeFailure } from './types.js';
 
@@ -27,16 +28,16 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   readonly env: Env;
 
   constructor(
-    protected readonly out: Subscriber<R>,
+    protected readonly out: Sink<R>,
     protected readonly options: ScopeOptions,
   ) {
-    const parent = (options.within as ScopeNode | undefined) ?? ambient.scope;
+    const parent = innermost(options.within as ScopeNode | undefined);
     const refused = parent?.refusal() === undefined ? undefined : parent;
     super(refused === undefined ? parent : undefined);
     this.env = env(parent, options);
     this.refused = refused;
     this.up?.enlist(this);
-    out.add(this);
+    hand(out, this);
   }
 
   /** Subscribes to the source, unless the parent or the signal has already ended it. */
@@ -59,26 +60,32 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   }
 
   private openNow(source: () => Observable<T>): void {
-    if (this.state < CANCELLING) start(this, () => this.subscribe(source));
+    if (this.state < CANCELLING) this.subscribe(source);
     this.opening = false;
     this.settle();
   }
 
   private subscribe(source: () => Observable<T>): void {
+    const { base } = ambient;
+    const outer = enter(this);
+    ambient.base = -1;
     try {
       relay(source(), this);
     } catch (error) {
       this.error(error);
+    } finally {
+      ambient.base = base;
+      leave(outer);
     }
   }
 
   private follow(signal: AbortSignal): void {
-    if (signal.aborted) return this.onAbort();
+    const abort = (): void => this.cancelWith({ kind: 'signal', reason: signal.reason as unknown });
+    if (signal.aborted) return abort();
     manyListeners(signal);
-    signal.addEventListener('abort', this.onAbort);
+    signal.addEventListener('abort', abort);
+    this.whenOver(() => signal.removeEventListener('abort', abort));
   }
-
-  private readonly onAbort = (): void => this.cancelWith({ kind: 'signal', reason: this.options.signal?.reason as unknown });
 
   // Body
 
@@ -132,10 +139,8 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
 
   protected emit(value: R): void {
     this.seen++;
-    notify(this.up, this.deliver, value);
+    notify(this.up, next, this.out, value);
   }
-
-  private readonly deliver = (value: R): void => this.out.next(value);
 
   /** The subscriber left. */
   unsubscribe(): void {
@@ -148,14 +153,15 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   }
 
   protected onClosed(): void {
-    this.options.signal?.removeEventListener('abort', this.onAbort);
     if (this.silent) this.handUp();
-    else this.tell(() => this.conclude(this.cancellation?.reason));
+    else if (this.binding === undefined) concludeOutside(this);
+    else this.binding.run(concludeOutside, this);
   }
 
   /** How the output ends. */
   protected conclude(reason: CancelReason | undefined): void {
     const { out } = this;
+    if (reason === undefined && !this.extra?.errors?.length) return out.complete();
     const report = this.report();
     const errors = report.errors.map((failure) => failure.error);
     if (reason?.kind === 'signal' || reason?.kind === 'parent-cancelled') out.error(new ScopeCancelledError(reason, errors));
@@ -164,21 +170,24 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
     else out.complete();
   }
 
-  /** Notifies downstream in the async context and under the scope of whoever subscribed. */
-  protected tell(task: () => void): void {
-    const { binding } = this;
-    if (binding === undefined) notify(this.up, task, undefined);
-    else binding.run(() => notify(this.up, task, undefined), undefined);
+  /** @internal */
+  concludeNow(): void {
+    this.conclude(this.cancellation?.reason);
   }
 
   /** Nobody listens any more: the parent hears of what went wrong, or else `onUnhandled` does. */
   private handUp(): void {
-    const { errors = [], late = [] } = this.extra ?? {};
+    const errors = this.untold();
     const { up } = this;
     if (up !== undefined) {
       for (const failure of errors) up.failed({ error: failure.error, phase: 'cleanup' });
-      for (const each of late) up.noteLate(each);
+      for (const each of this.extra?.late ?? []) up.noteLate(each);
     } else if (errors.length > 0) this.tellUnhandled(errors);
+  }
+
+  /** The failures that nobody downstream has heard of. */
+  protected untold(): readonly ScopeFailure[] {
+    return this.extra?.errors ?? [];
   }
 
   /** A callback that throws here has nobody above it: it is reported as uncaught, as rxjs does with a throwing observer. */
@@ -191,4 +200,17 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
       });
     }
   }
+}
+
+function next<R>(out: Sink<R>, value: R): void {
+  out.next(value);
+}
+
+/** Ends the output in the async context and under the scope of whoever subscribed. */
+function concludeOutside(scope: { readonly up: ScopeNode | undefined; concludeNow(): void }): void {
+  notify(scope.up, conclude, scope, undefined);
+}
+
+function conclude(scope: { concludeNow(): void }): void {
+  scope.concludeNow();
 }

@@ -1,17 +1,14 @@
-import { Observable, UnsubscriptionError, type Observer, type Unsubscribable } from 'rxjs';
+import { Observable, UnsubscriptionError, type Unsubscribable } from 'rxjs';
+import { DirectObservable, type RelayTarget } from './direct.js';
 
-/** An observer that holds its own subscription from before the first value on. */
-export interface RelayTarget<T> extends Observer<T> {
-  attach(handle: Unsubscribable): void;
-  /** A teardown threw inside `subscribe`. */
-  torn(error: unknown): void;
-}
+export type { RelayTarget };
 
 /**
  * Subscribes `target` to `source` so that a source which emits while it is being subscribed can be stopped, which
  * `source.subscribe(observer)` alone does not allow.
  */
 export function relay<T>(source: Observable<T>, target: RelayTarget<T>): void {
+  if (source instanceof DirectObservable) return source.begin(target);
   new Observable<T>((subscriber) => {
     target.attach(subscriber);
     try {

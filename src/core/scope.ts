@@ -5,7 +5,7 @@ import { acquire } from './acquire.js';
 import { CLEANUP, ignoreRejection, isPromiseLike, Lease } from './lease.js';
 import { CLOSED, OPEN, ScopeNode, type Cancellation, type Env } from './node.js';
 import { checkDeadline } from './options.js';
-import type { CallFunction, CallOptions, Scope, ScopeReport } from './types.js';
+import type { CallFunction, CallOptions, Scope, ScopeFailure, ScopeReport } from './types.js';
 
 /** The public face of a node: what applications hold as `ctx` and `scope`. */
 export abstract class ScopeBase extends ScopeNode implements Scope {
@@ -59,10 +59,9 @@ export abstract class ScopeBase extends ScopeNode implements Scope {
     checkDeadline('setDeadline', ms);
     this.keep();
     const { clock } = this.env;
-    const { more } = this;
-    if (more.deadline !== undefined) clock.clear(more.deadline);
+    if (this.deadline !== undefined) clock.clear(this.deadline);
     const finite = ms !== null && ms !== Infinity && this.refusal() === undefined;
-    more.deadline = finite ? clock.set(this, ms) : undefined;
+    this.deadline = finite ? clock.set(this, ms) : undefined;
   }
 
   get closed$(): Observable<ScopeReport> {
@@ -106,6 +105,12 @@ class ChildScope extends ScopeBase {
   }
   protected stopBody(): void {}
   protected onClosed(): void {}
+
+  /** It has no output of its own to tell, so its parent hears of a cleanup that failed. */
+  override failed(failure: ScopeFailure): void {
+    super.failed(failure);
+    this.parent.failed(failure);
+  }
 
   override get depth(): number {
     return this.parent.depth + 1;

@@ -1,4 +1,6 @@
-import { Observable, type MonoTypeOperatorFunction, type Subscriber } from 'rxjs';
+import type { MonoTypeOperatorFunction } from 'rxjs';
+import type { Alarm } from '../core/clock.js';
+import { DirectObservable, type Sink } from '../core/direct.js';
 import { CANCELLING } from '../core/node.js';
 import { checkDeadline, checkScopeOptions, type ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
@@ -18,8 +20,10 @@ type OnEnd = ((end: DeadlineEnd) => void) | undefined;
 
 /** A source under a total deadline. What differs between the two operators is how the output ends at it. */
 class DeadlineScope<T> extends OutputScope<T, T> {
+  private alarm: Alarm | undefined = undefined;
+
   constructor(
-    out: Subscriber<T>,
+    out: Sink<T>,
     options: ScopeOptions,
     private readonly partial: boolean,
     private readonly onEnd: OnEnd,
@@ -27,12 +31,20 @@ class DeadlineScope<T> extends OutputScope<T, T> {
     super(out, options);
   }
 
+  override get deadline(): Alarm | undefined {
+    return this.alarm;
+  }
+
+  override set deadline(alarm: Alarm | undefined) {
+    this.alarm = alarm;
+  }
+
   next(value: T): void {
     if (this.state < CANCELLING) this.emit(value);
   }
 
   protected override conclude(reason: CancelReason | undefined): void {
-    const errors = this.more.errors ?? [];
+    const errors = this.extra?.errors ?? [];
     const [first] = errors;
     if (reason?.kind === 'source-error' && first?.phase === 'source' && errors.length === 1) this.out.error(first.error);
     else if (reason?.kind === 'deadline' && this.partial) {
@@ -62,8 +74,8 @@ export function within<T>(
   checkDeadline(who, ms);
   checkScopeOptions(who, options);
   return (source) =>
-    new Observable((subscriber) => {
-      const scope = new DeadlineScope(subscriber, options, partial, onEnd);
+    new DirectObservable((sink) => {
+      const scope = new DeadlineScope(sink, options, partial, onEnd);
       scope.setDeadline(ms);
       scope.begin(() => source);
     });

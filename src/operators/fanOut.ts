@@ -1,6 +1,6 @@
-import type { Subscriber } from 'rxjs';
 import { captureContext, type AsyncBinding } from '#context';
 import { defer, tooDeep } from '../core/ambient.js';
+import type { Sink } from '../core/direct.js';
 import { CANCELLING } from '../core/node.js';
 import { OutputScope } from '../core/output.js';
 import { Ring } from '../core/ring.js';
@@ -28,10 +28,12 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
   readonly holds: boolean;
   private readonly emitsValues: boolean;
   /** Outcomes of children that closed after the cancel. */
-  private readonly untold: Outcome<R>[] = [];
+  private readonly leftover: Outcome<R>[] = [];
+  /** How many failures had been told as outcomes, or tolerated by a race, when the cancel came. */
+  private tolerated = 0;
 
   constructor(
-    out: Subscriber<R | Outcome<R>>,
+    out: Sink<R | Outcome<R>>,
     readonly project: FanOutProject<T, R>,
     readonly settings: Settings,
   ) {
@@ -90,6 +92,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
 
   protected override stopBody(): void {
     super.stopBody();
+    this.tolerated = this.emitsValues ? 0 : (this.extra?.errors?.length ?? 0);
     for (let index = this.started; index < this.arrived; index++) (this.more.outcomes ??= []).push({ index, status: 'not-started' });
     this.queue.clear();
     this.contexts.clear();
@@ -141,7 +144,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
 
   private put(value: R | Outcome<R>): void {
     if (this.state < CANCELLING) this.emit(value);
-    else if (!this.emitsValues) this.untold.push(value as Outcome<R>);
+    else if (!this.emitsValues) this.leftover.push(value as Outcome<R>);
   }
 
   // Ending
@@ -165,11 +168,15 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
     else super.conclude(reason);
   }
 
+  protected override untold(): readonly ScopeFailure[] {
+    return super.untold().slice(this.tolerated);
+  }
+
   /** The outcomes that were not told yet when the owner cancelled. */
   private untoldOutcomes(): Outcome<R>[] {
     const held = (this.sequencer?.drain() ?? []) as Outcome<R>[];
     const unstarted = (this.more.outcomes ?? []).filter((outcome) => outcome.status === 'not-started' && outcome.index >= this.started);
-    const rest = [...held, ...this.untold, ...(unstarted as Outcome<R>[])];
+    const rest = [...held, ...this.leftover, ...(unstarted as Outcome<R>[])];
     return this.sequencer === undefined ? rest : rest.sort((a, b) => a.index - b.index);
   }
 }

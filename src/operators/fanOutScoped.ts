@@ -1,4 +1,5 @@
-import { Observable, type ObservableInput, type OperatorFunction } from 'rxjs';
+import type { ObservableInput, OperatorFunction } from 'rxjs';
+import { DirectObservable } from '../core/direct.js';
 import { checkChoice, checkConcurrency, checkFunction, checkScopeOptions, type ScopeOptions } from '../core/options.js';
 import type { Outcome, Scope } from '../core/types.js';
 import { FanOut } from './fanOut.js';
@@ -39,5 +40,5 @@ export function fanOutScoped<T, R>(project: FanOutProject<T, R>, options: FanOut
   checkChoice(WHO, 'outcomes', outcomes, ['unfulfilled', 'all']);
   checkScopeOptions(WHO, options);
   const settings = { ...options, concurrency, order, policy, outcomes };
-  return (source) => new Observable((subscriber) => new FanOut(subscriber, project, settings).begin(() => source));
+  return (source) => new DirectObservable((sink) => new FanOut(sink, project, settings).begin(() => source));
 }

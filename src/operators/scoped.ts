@@ -1,4 +1,5 @@
-import { from, Observable, type ObservableInput } from 'rxjs';
+import { from, type Observable, type ObservableInput } from 'rxjs';
+import { DirectObservable } from '../core/direct.js';
 import { CANCELLING } from '../core/node.js';
 import { checkFunction, checkScopeOptions, type ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
@@ -17,8 +18,8 @@ class Body<T> extends OutputScope<T, T> {
 export function scoped<T>(factory: (scope: Scope) => ObservableInput<T>, options: ScopeOptions = {}): Observable<T> {
   checkFunction('scoped', 'factory', factory);
   checkScopeOptions('scoped', options);
-  return new Observable((subscriber) => {
-    const body: Body<T> = new Body<T>(subscriber, options);
+  return new DirectObservable((sink) => {
+    const body: Body<T> = new Body<T>(sink, options);
     body.begin(() => from(factory(body)));
   });
 }

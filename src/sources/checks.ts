@@ -1,3 +1,6 @@
+import { checkScopeOptions } from '../core/options.js';
+import type { ScopeContext } from '../core/types.js';
+
 /** Throws what a wrong option throws: who was given it, its name, the allowed range, and what came instead. */
 export function refuse(kind: typeof TypeError | typeof RangeError, who: string, option: string, range: string, got: unknown): never {
   const shown = typeof got === 'string' ? JSON.stringify(got) : typeof got === 'object' && got !== null ? 'an object' : String(got);
@@ -21,4 +24,9 @@ export function checkOneOf(who: string, option: string, value: unknown, choices:
   const range = `one of ${choices.map((choice) => JSON.stringify(choice)).join(', ')}`;
   if (typeof value !== 'string') refuse(TypeError, who, option, range, value);
   else if (!choices.includes(value)) refuse(RangeError, who, option, range, value);
+}
+
+/** Throws unless `ctx` is a scope, or left out. */
+export function checkContext(who: string, ctx: ScopeContext | undefined): void {
+  if (ctx !== undefined) checkScopeOptions(who, { within: ctx });
 }

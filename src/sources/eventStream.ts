@@ -1,11 +1,10 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { StreamStalledError, StreamTruncatedError, type ReplyErrorInit } from './errors.js';
 import { bodyError, requestError } from './modelErrors.js';
-import { schedulerOf, sdkOptions, type MessagesClient, type RequestOptions } from './request.js';
+import { schedulerOf, sdkOptions, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
 import { Watchdog } from './watchdog.js';
 
 type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
-type Params = Anthropic.Messages.MessageCreateParamsBase;
 type Step = IteratorResult<StreamEvent, undefined>;
 
 const HEADERS_MS = 120_000;
@@ -31,7 +30,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
 
   constructor(
     private readonly client: MessagesClient,
-    private readonly params: Params,
+    private readonly params: MessageParams,
     private readonly options: RequestOptions,
   ) {
     this.watchdog = new Watchdog(schedulerOf(options), () => this.giveUp());
@@ -56,6 +55,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
 
   private async open(): Promise<Step> {
     const { client, params, options, controller, watchdog } = this;
+    let source: AsyncIterator<StreamEvent>;
     watchdog.watch(options.headersMs ?? HEADERS_MS);
     try {
       const sent = client.messages.create({ ...params, stream: true }, sdkOptions(options, controller.signal));
@@ -63,7 +63,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
       if (this.stopped) return DONE;
       this.requestId = request_id ?? null;
       options.onResponse?.({ requestId: this.requestId, headers: response.headers });
-      this.source = data[Symbol.asyncIterator]();
+      source = this.source = data[Symbol.asyncIterator]();
     } catch (error) {
       watchdog.stop();
       controller.abort();
@@ -71,7 +71,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
       throw this.stall ?? requestError(error, this.known());
     }
     watchdog.watch(options.idleMs ?? IDLE_MS);
-    return this.read(this.source);
+    return this.read(source);
   }
 
   private read(source: AsyncIterator<StreamEvent>): Promise<Step> {

@@ -1,13 +1,14 @@
-import { defer, Observable, of, type Subscriber } from 'rxjs';
+import { defer, of, type Observable } from 'rxjs';
+import { DirectObservable, type Sink } from '../core/direct.js';
 import { DeadlineExceededError, ScopeError } from '../core/errors.js';
-import { CANCELLING, type ScopeNode } from '../core/node.js';
+import { CANCELLING } from '../core/node.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
 import { ownError } from './callScope.js';
-import { refuse } from './checks.js';
+import { checkContext, refuse } from './checks.js';
 import { UnknownToolError } from './errors.js';
 import type { AnyTool, Tool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
-import { givenScope, Invocation, ToolRun, type ToolPhase } from './toolRun.js';
+import { Invocation, ToolRun, type ToolPhase } from './toolRun.js';
 
 /** What the model asks for. A `tool_use` block is one. */
 export interface ToolUse {
@@ -55,7 +56,7 @@ class EventRun extends ToolRun<ToolEvent> {
   private values = 0;
 
   constructor(
-    out: Subscriber<ToolEvent>,
+    out: Sink<ToolEvent>,
     invocation: Invocation,
     private readonly use: { readonly id: string; readonly name: string },
   ) {
@@ -104,16 +105,16 @@ type Ending =
 export function fromTool<O>(tool: Tool<never, O>, toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent<O>>;
 export function fromTool(tools: readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent>;
 export function fromTool(tools: AnyTool | readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent> {
-  const within = givenScope('fromTool', ctx);
+  checkContext('fromTool', ctx);
   const definitions = (typeof tools === 'function' ? [tools] : tools).map((each) => definitionOf('fromTool', each));
   const definition = definitions.find(({ name }) => name === toolUse.name);
-  return definition === undefined ? unknownTool(toolUse, definitions) : toolEvents(definition, toolUse, within);
+  return definition === undefined ? unknownTool(toolUse, definitions) : toolEvents(definition, toolUse, ctx);
 }
 
 /** The events of one call of a tool that is known. */
-export function toolEvents(definition: ToolDefinition, { id, name, input }: ToolUse, within: ScopeNode | undefined): Observable<ToolEvent> {
-  const invocation = new Invocation(definition, input, within, id);
-  return new Observable((subscriber) => new EventRun(subscriber, invocation, { id, name }).start());
+export function toolEvents(definition: ToolDefinition, { id, name, input }: ToolUse, ctx: ScopeContext | undefined): Observable<ToolEvent> {
+  const invocation = new Invocation(definition, input, ctx, id);
+  return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }).start());
 }
 
 /** What is answered to a call of a tool that is not there. */

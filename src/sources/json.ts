@@ -23,7 +23,7 @@ function replacer(): (this: unknown, key: string, value: unknown) => unknown {
   const sources: unknown[] = [];
   const written: unknown[] = [];
   return function replace(this: unknown, key: string, value: unknown): unknown {
-    const source = key === '' && sources.length === 0 ? value : (this as Record<string, unknown>)[key];
+    const source = (this as Record<string, unknown>)[key];
     if (typeof source === 'bigint') return source.toString();
     if (typeof value !== 'object' || value === null || typeof source !== 'object') return value;
     while (written.length > 0 && written.at(-1) !== this) {
@@ -41,7 +41,7 @@ function replacer(): (this: unknown, key: string, value: unknown) => unknown {
 function structured(source: object, value: object): unknown {
   if (source instanceof Map) return Object.fromEntries([...source].map(([key, each]) => [String(key), each as unknown]));
   if (source instanceof Set) return [...source];
-  if (source instanceof Error) return { ...source, name: source.name, message: source.message };
+  if (source instanceof Error) return Object.assign({ name: source.name, message: source.message }, source);
   if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) return `[${source.byteLength} bytes]`;
   return value;
 }

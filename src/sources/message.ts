@@ -1,13 +1,19 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import type { Observable } from 'rxjs';
 import { CallObservable } from '../core/call.js';
+import type { ScopeNode } from '../core/node.js';
 import { StreamStalledError, type ReplyErrorInit } from './errors.js';
 import { bodyError, requestError } from './modelErrors.js';
-import { checkRequest, schedulerOf, sdkOptions, type MessagesClient, type RequestOptions, type ResponseInfo } from './request.js';
-import { givenScope } from './toolRun.js';
+import {
+  checkRequest,
+  schedulerOf,
+  sdkOptions,
+  type MessageParams,
+  type MessagesClient,
+  type RequestOptions,
+  type ResponseInfo,
+} from './request.js';
 import { Watchdog } from './watchdog.js';
-
-type Params = Anthropic.Messages.MessageCreateParamsBase;
 
 /** A whole reply. */
 export interface MessageReply extends ResponseInfo {
@@ -19,13 +25,13 @@ export interface MessageReply extends ResponseInfo {
 const HEADERS_MS = 600_000;
 const IDLE_MS = 60_000;
 
-export function message(client: MessagesClient, params: Params, options: RequestOptions = {}): Observable<MessageReply> {
+export function message(client: MessagesClient, params: MessageParams, options: RequestOptions = {}): Observable<MessageReply> {
   checkRequest('message', client, params, options);
   const { within, label = 'messages.create' } = options;
-  return new CallObservable(givenScope('message', within), (signal) => request(client, params, options, signal), { label });
+  return new CallObservable(within as ScopeNode | undefined, (signal) => request(client, params, options, signal), { label });
 }
 
-async function request(client: MessagesClient, params: Params, options: RequestOptions, signal: AbortSignal): Promise<MessageReply> {
+async function request(client: MessagesClient, params: MessageParams, options: RequestOptions, signal: AbortSignal): Promise<MessageReply> {
   const { headersMs = HEADERS_MS, idleMs = IDLE_MS, onResponse } = options;
   const limit = new SilenceLimit(options, signal);
   try {

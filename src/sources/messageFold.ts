@@ -126,5 +126,5 @@ function strictly(json: string): { readonly value: unknown } | undefined {
 
 /** The counters of `message_delta` are totals of the whole message: they replace what was there; null says nothing. */
 function present(usage: MessageDelta['usage']): Partial<Anthropic.Messages.Usage> {
-  return Object.fromEntries(Object.entries(usage).filter(([, count]) => count !== null)) as Partial<Anthropic.Messages.Usage>;
+  return Object.fromEntries(Object.entries(usage).filter(([, count]) => count !== null));
 }

@@ -17,7 +17,8 @@ function shapeOf(error: unknown): ApiErrorShape {
 /** What a request that failed before its response errors with: what the API answered stays as it is. */
 export function requestError(error: unknown, init: ReplyErrorInit): unknown {
   const { name } = shapeOf(error);
-  if (name === 'APIConnectionTimeoutError' || isSilence(error)) return new StreamStalledError('headers', undefined, { ...init, cause: error });
+  if (name === 'APIConnectionTimeoutError' || isSilence(error))
+    return new StreamStalledError('headers', undefined, { ...init, cause: error });
   if (name === 'APIConnectionError') return new ConnectionLostError({ ...init, cause: error });
   return error;
 }

@@ -10,6 +10,9 @@ export interface MessagesClient {
   readonly messages: Pick<Anthropic.Messages, 'create'>;
 }
 
+/** The parameters of a request. Whether it is streamed is decided by who sends it. */
+export type MessageParams = Omit<Anthropic.Messages.MessageCreateParamsNonStreaming, 'stream'>;
+
 /** What the client may be told besides the parameters. Retries, time limits and the signal are not its business here. */
 export type ClientRequestOptions = Pick<Anthropic.RequestOptions, 'headers' | 'query' | 'fetchOptions' | 'middleware'>;
 

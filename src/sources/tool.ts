@@ -32,7 +32,8 @@ export interface ToolCall {
 }
 
 /** What a `run` that returns `R` puts out: only promises, Observables and async iterables are unwrapped. */
-export type Unwrapped<R> = R extends PromiseLike<infer T> ? T : R extends Observable<infer T> ? T : R extends AsyncIterable<infer T> ? T : R;
+export type Unwrapped<R> =
+  R extends PromiseLike<infer T> ? T : R extends Observable<infer T> ? T : R extends AsyncIterable<infer T> ? T : R;
 
 /** A value, a promise of one, or an Observable or an async iterable whose last value is the result. */
 export type ToolReturn<T> = T | PromiseLike<T> | Observable<T> | AsyncIterable<T>;

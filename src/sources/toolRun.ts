@@ -1,13 +1,14 @@
-import { concatMap, EMPTY, from, isObservable, map, Observable, of, throwError, type Subscriber } from 'rxjs';
+import { concatMap, EMPTY, from, isObservable, map, of, throwError, type Observable } from 'rxjs';
 import type { z } from 'zod';
-import { enter, leave } from '../core/ambient.js';
 import { CallObservable, innermost } from '../core/call.js';
+import { DirectObservable, type Sink } from '../core/direct.js';
 import { isPromiseLike } from '../core/lease.js';
-import { CANCELLING, type ScopeNode } from '../core/node.js';
-import { checkScopeOptions } from '../core/options.js';
+import { CANCELLING } from '../core/node.js';
+import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import type { CancelReason, Scope, ScopeContext } from '../core/types.js';
 import { ownError } from './callScope.js';
+import { checkContext } from './checks.js';
 import { ToolInputError, ToolOutputError } from './errors.js';
 import type { ToolCall } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
@@ -22,13 +23,16 @@ export class Invocation {
   private key: string | undefined;
   /** Makes an attempt wait until the one before it, when that was told to stop, is over. */
   readonly work: CallObservable<unknown>;
+  readonly options: ScopeOptions;
 
   constructor(
     readonly definition: ToolDefinition,
     readonly input: unknown,
-    readonly within: ScopeNode | undefined,
+    within: ScopeContext | undefined,
     id?: string,
   ) {
+    const { name: label, graceMs } = definition;
+    this.options = { label, ...(within && { within }), ...(graceMs !== undefined && { graceMs }) };
     this.key = id;
     const run = (): Observable<unknown> => (innermost(undefined) as ToolRun<unknown>).run();
     this.work = new CallObservable<unknown>(undefined, run, { label: definition.name });
@@ -46,12 +50,10 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   private parsed: unknown = undefined;
 
   constructor(
-    out: Subscriber<R>,
+    out: Sink<R>,
     readonly invocation: Invocation,
   ) {
-    const { name, graceMs } = invocation.definition;
-    const within = innermost(invocation.within) as unknown as ScopeContext | undefined;
-    super(out, { label: name, ...(within && { within }), ...(graceMs !== undefined && { graceMs }) });
+    super(out, invocation.options);
     this.attempt = ++invocation.attempts;
   }
 
@@ -78,15 +80,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     if (!parsed.success)
       return throwError(() => new ToolInputError(definition.name, problemsOf(parsed.error.issues), { cause: parsed.error }));
     this.parsed = parsed.data;
-    const run$ = new Observable<unknown>((subscriber) => {
-      const outer = enter(this);
-      try {
-        return work.subscribe(subscriber);
-      } finally {
-        leave(outer);
-      }
-    });
-    return definition.output === undefined ? run$ : run$.pipe(checkOutput(this, definition.output));
+    return definition.output === undefined ? work : work.pipe(checkOutput(this, definition.output));
   }
 
   /** Runs the tool, unless whoever heard that it is about to start has stopped it. */
@@ -108,7 +102,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 class Call implements ToolCall {
   readonly progress: (value: unknown) => void;
 
-  constructor(private readonly owner: ToolRun<unknown>) {
+  constructor(private readonly owner: ToolRun<never>) {
     this.progress = (value) => owner.tellProgress(value);
   }
 
@@ -150,19 +144,14 @@ class PlainRun extends ToolRun<unknown> {
 
 /** A cold Observable of one call by hand: every subscription is an attempt. */
 export function invoke(definition: ToolDefinition, input: unknown, ctx: ScopeContext | undefined): Observable<unknown> {
-  const invocation = new Invocation(definition, input, givenScope(definition.name, ctx));
-  return new Observable((subscriber) => new PlainRun(subscriber, invocation).start());
-}
-
-/** Checks that `ctx` is a scope. */
-export function givenScope(who: string, ctx: ScopeContext | undefined): ScopeNode | undefined {
-  if (ctx !== undefined) checkScopeOptions(who, { within: ctx });
-  return ctx as unknown as ScopeNode | undefined;
+  checkContext(definition.name, ctx);
+  const invocation = new Invocation(definition, input, ctx);
+  return new DirectObservable((sink) => new PlainRun(sink, invocation).start());
 }
 
 function unwrap(result: unknown): Observable<unknown> {
   if (isObservable(result)) return result;
-  if (isPromiseLike(result) || isAsyncIterable(result)) return result as unknown as Observable<unknown>;
+  if (isPromiseLike(result) || isAsyncIterable(result)) return result as Observable<unknown>;
   return of(result);
 }
 
@@ -170,7 +159,7 @@ function isAsyncIterable(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 }
 
-function checkOutput(run: ToolRun<unknown>, schema: z.ZodType): (source: Observable<unknown>) => Observable<unknown> {
+function checkOutput(run: ToolRun<never>, schema: z.ZodType): (source: Observable<unknown>) => Observable<unknown> {
   const checked = (parsed: z.ZodSafeParseResult<unknown>): unknown => {
     if (parsed.success) return parsed.data;
     run.phase = 'output';

@@ -12,12 +12,13 @@ export function saidBy(error: unknown): string {
 }
 
 function named({ name, message }: Error): string {
-  return name === 'Error' || name.startsWith('Tool') || message.startsWith(name) ? message : [name, message].filter(Boolean).join(': ');
+  const speaks = name === 'Error' || name.includes('Tool') || message.startsWith(name);
+  return speaks && message !== '' ? message : [name, message].filter(Boolean).join(': ');
 }
 
 function plainly(value: unknown): string {
   if (value === null || value === undefined) return '';
-  return typeof value === 'object' ? toJson(value) : String(value);
+  return typeof value === 'string' ? value : toJson(value);
 }
 
 /** The part of a zod issue that is put into words. */

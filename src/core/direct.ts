@@ -1,0 +1,24 @@
+import { Observable, Subscriber, type Observer, type Unsubscribable } from 'rxjs';
+
+/** Where notifications go: a Subscriber, or one of our own records, which is given its subscription by `attach`. */
+export type Sink<T> = Observer<T>;
+
+/** An observer that holds its own subscription from before the first value on. */
+export interface RelayTarget<T> extends Observer<T> {
+  attach(handle: Unsubscribable): void;
+  /** A teardown threw inside `subscribe`. */
+  torn(error: unknown): void;
+}
+
+/** An Observable of ours. Our own records subscribe to it with `begin`, without a Subscriber in between. */
+export class DirectObservable<T> extends Observable<T> {
+  constructor(readonly begin: (sink: Sink<T>) => void) {
+    super((subscriber) => begin(subscriber));
+  }
+}
+
+/** Gives a sink its subscription, before anything is emitted. */
+export function hand<T>(sink: Sink<T>, handle: Unsubscribable): void {
+  if (sink instanceof Subscriber) sink.add(handle);
+  else (sink as RelayTarget<T>).attach(handle);
+}

@@ -1,0 +1,111 @@
+import type Anthropic from '@anthropic-ai/sdk';
+import { refuse } from './checks.js';
+import { ConversationBusyError } from './errors.js';
+import { blocksOf, callIdsOf, freshId, type MessageParam } from './historyParts.js';
+import type { FoldedCall } from './messageFold.js';
+import { unfinished, type ToolResult } from './resultOf.js';
+
+/** A history that turns and agents continue, and that can be looked at and sent at any moment. */
+export interface Conversation {
+  /**
+   * The messages now, in an array of its own. Valid at every moment: every call has its result; a call without one yet says how far it got.
+   * A reply is in it once it is complete.
+   */
+  readonly messages: MessageParam[];
+  /** Whether a turn or an agent continues it now. */
+  readonly busy: boolean;
+  /** Appends messages, for instance the user's next. Throws ConversationBusyError while it is busy. */
+  add(...messages: readonly MessageParam[]): void;
+}
+
+/** A call of the reply that is being answered. */
+export class PendingCall {
+  started = false;
+  result: ToolResult | undefined = undefined;
+
+  constructor(
+    /** Unique in the conversation. */
+    readonly id: string,
+    readonly call: FoldedCall,
+    readonly effect: 'none' | 'unknown',
+  ) {}
+
+  /** Its result; without one, how far it got. */
+  answer(stopped: boolean): ToolResult {
+    const { id, call, started, effect } = this;
+    return this.result ?? unfinished({ id, name: call.name, started, effect }, stopped);
+  }
+}
+
+/** What a conversation is to the turn that continues it. */
+export class Ledger implements Conversation {
+  busy = false;
+  private readonly settled: MessageParam[];
+  private ids: Set<string> | undefined = undefined;
+  private reply: MessageParam | undefined = undefined;
+  private calls: readonly PendingCall[] = [];
+
+  constructor(messages: readonly MessageParam[]) {
+    this.settled = [...messages];
+  }
+
+  get messages(): MessageParam[] {
+    return [...this.settled, ...this.unsettled(false)];
+  }
+
+  add(...messages: readonly MessageParam[]): void {
+    if (this.busy) throw new ConversationBusyError();
+    this.settled.push(...messages);
+    this.ids = undefined;
+  }
+
+  acquire(): void {
+    if (this.busy) throw new ConversationBusyError();
+    this.busy = true;
+  }
+
+  /** The turn or agent has ended or was stopped. */
+  release(): void {
+    this.settle(true);
+    this.busy = false;
+  }
+
+  /** Takes a reply. Its calls stay open until `settle`. */
+  take(
+    message: Anthropic.Messages.Message,
+    calls: readonly FoldedCall[],
+    effectOf: (name: string) => 'none' | 'unknown',
+  ): readonly PendingCall[] {
+    const ids = (this.ids ??= callIdsOf(this.settled));
+    const pending = calls.map((call) => {
+      const id = freshId(call.id, ids);
+      ids.add(id);
+      return new PendingCall(id, call, effectOf(call.name));
+    });
+    const content = blocksOf(message, (index) => pending.find(({ call }) => call.index === index)?.id);
+    this.reply = content.length === 0 ? undefined : { role: 'assistant', content };
+    this.calls = pending;
+    return pending;
+  }
+
+  /** The calls are answered, or will not be any more. Returns their results. */
+  settle(stopped: boolean): ToolResult[] {
+    const results = this.calls.map((call) => call.answer(stopped));
+    this.settled.push(...this.unsettled(stopped));
+    this.reply = undefined;
+    this.calls = [];
+    return results;
+  }
+
+  private unsettled(stopped: boolean): MessageParam[] {
+    const { reply, calls } = this;
+    if (reply === undefined) return [];
+    if (calls.length === 0) return [reply];
+    return [reply, { role: 'user', content: calls.map((call) => call.answer(stopped)) }];
+  }
+}
+
+export function conversation(messages: readonly MessageParam[] = []): Conversation {
+  if (!Array.isArray(messages)) refuse(TypeError, 'conversation', 'messages', 'an array', messages);
+  return new Ledger(messages);
+}

@@ -1,0 +1,53 @@
+import type Anthropic from '@anthropic-ai/sdk';
+
+export type MessageParam = Anthropic.Messages.MessageParam;
+type Message = Anthropic.Messages.Message;
+type Block = Anthropic.Messages.ContentBlock;
+type BlockParam = Anthropic.Messages.ContentBlockParam;
+
+/**
+ * The blocks of a reply as they go back to the model: unchanged, but for what the API would refuse – blank texts, thinking that was cut off
+ * before its signature or has nothing after it, inputs that are no object, and ids that were used before.
+ */
+export function blocksOf(message: Message, idOf: (index: number) => string | undefined): BlockParam[] {
+  const kept = message.content.map((block, index) => ({ block, id: idOf(index) })).filter(({ block }) => isSendable(block));
+  while (isThinking(kept.at(-1)?.block)) kept.pop();
+  return kept.map(({ block, id }) => sendable(block, id));
+}
+
+function isSendable(block: Block): boolean {
+  if (block.type === 'text') return block.text.trim() !== '';
+  return block.type !== 'thinking' || block.signature !== '';
+}
+
+function isThinking(block: Block | undefined): boolean {
+  return block?.type === 'thinking' || block?.type === 'redacted_thinking';
+}
+
+function sendable(block: Block, id: string | undefined): BlockParam {
+  if (!('input' in block)) return block;
+  const input = isObject(block.input) ? block.input : {};
+  const newId = id ?? block.id;
+  return input === block.input && newId === block.id ? block : { ...block, id: newId, input };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The ids of all calls in a history. */
+export function callIdsOf(messages: readonly MessageParam[]): Set<string> {
+  const ids = new Set<string>();
+  for (const { content } of messages) {
+    if (typeof content === 'string') continue;
+    for (const block of content) if (block.type === 'tool_use') ids.add(block.id);
+  }
+  return ids;
+}
+
+/** The id itself, unless it is taken. */
+export function freshId(id: string, taken: ReadonlySet<string>): string {
+  let fresh = id;
+  for (let n = 2; taken.has(fresh); n++) fresh = `${id}_${n}`;
+  return fresh;
+}

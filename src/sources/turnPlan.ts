@@ -1,0 +1,104 @@
+import type Anthropic from '@anthropic-ai/sdk';
+import { checkConcurrency, checkScopeOptions, type ScopeOptions } from '../core/options.js';
+import { checkCount, checkOneOf, refuse } from './checks.js';
+import { Ledger, type Conversation } from './conversation.js';
+import { definitionOf } from './fromTool.js';
+import type { MessageParam } from './historyParts.js';
+import { checkClient, checkRequestOptions, type ClientRequestOptions, type MessageParams, type MessagesClient } from './request.js';
+import { MAX_RESULT_CHARS } from './resultOf.js';
+import type { AnyTool } from './tool.js';
+import type { ToolDefinition } from './toolDefinition.js';
+
+/** Every parameter of the API (`model`, `max_tokens`, `system`, `thinking`, …), and: */
+export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, Omit<ScopeOptions, 'label'> {
+  /** Sends the requests. */
+  readonly client: MessagesClient;
+  /** The history so far: messages, of which a copy is continued, or a conversation, which is itself continued. */
+  readonly messages: readonly MessageParam[] | Conversation;
+  /** What the model may call: tools made with `tool()`, and server tools as the API takes them. Default: none. */
+  readonly tools?: readonly (AnyTool | Anthropic.Messages.ToolUnion)[];
+  /** How many calls may run at once. Default 16. */
+  readonly concurrency?: number;
+  /**
+   * What to do when `max_tokens` cuts a reply off after it has begun to call tools. `continue` runs the calls that are whole and tells the model
+   * that the last was cut off; `end` runs none. Either way every call is answered in the history. Default `continue`.
+   */
+  readonly onMaxTokens?: 'continue' | 'end';
+  /** Results beyond so many characters are cut off, and say so. Default 200,000. */
+  readonly maxResultChars?: number;
+  /** Longest silence before the headers of a reply, in milliseconds. Default 120,000. */
+  readonly headersMs?: number;
+  /** Longest silence in a reply, in milliseconds; keep-alives do not count. Default 300,000. */
+  readonly idleMs?: number;
+  /** Headers, query, fetch options and middleware of the requests. */
+  readonly request?: ClientRequestOptions;
+}
+
+/** Checked options, taken apart once. */
+export interface TurnPlan {
+  readonly client: MessagesClient;
+  /** What goes to the API with every request, besides the messages. */
+  readonly params: Omit<MessageParams, 'messages'>;
+  readonly request: { readonly headersMs?: number; readonly idleMs?: number; readonly request?: ClientRequestOptions };
+  readonly tools: ReadonlyMap<string, ToolDefinition>;
+  readonly scope: ScopeOptions;
+  readonly concurrency: number;
+  readonly onMaxTokens: 'continue' | 'end';
+  readonly maxResultChars: number;
+  /** The conversation that one subscription continues. */
+  open(): Ledger;
+}
+
+export function planTurn(who: string, options: TurnOptions, name: string | undefined): TurnPlan {
+  if (typeof options !== 'object' || options === null) refuse(TypeError, who, 'options', 'an object', options);
+  const {
+    client,
+    messages,
+    tools = [],
+    concurrency = 16,
+    onMaxTokens = 'continue',
+    maxResultChars = MAX_RESULT_CHARS,
+    ...others
+  } = options;
+  const { headersMs, idleMs, request, graceMs, signal, within, onScope, onUnhandled, scheduler, ...params } = others;
+  const scope = defined({ graceMs, signal, within, onScope, onUnhandled, scheduler, label: name });
+  const limits = defined({ headersMs, idleMs, request });
+  checkClient(who, client);
+  checkMessages(who, messages);
+  checkScopeOptions(who, scope);
+  checkRequestOptions(who, limits);
+  checkConcurrency(who, concurrency);
+  checkOneOf(who, 'onMaxTokens', onMaxTokens, ['continue', 'end']);
+  checkCount(who, 'maxResultChars', maxResultChars);
+  const definitions = ours(who, tools);
+  const open = (): Ledger => (messages instanceof Ledger ? messages : new Ledger(messages as readonly MessageParam[]));
+  const sent =
+    tools.length === 0 ? params : { ...params, tools: tools.map((each) => (typeof each === 'function' ? each.definition.toApi() : each)) };
+  return { client, params: sent, request: limits, tools: definitions, scope, concurrency, onMaxTokens, maxResultChars, open };
+}
+
+/** Without the fields that are undefined. */
+function defined<T extends object>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: NonNullable<T[K]> };
+}
+
+function checkMessages(who: string, messages: unknown): void {
+  if (!Array.isArray(messages) && !(messages instanceof Ledger))
+    refuse(TypeError, who, 'messages', 'an array or a conversation()', messages);
+}
+
+/** The tools that run here, by name. */
+function ours(who: string, tools: readonly unknown[]): Map<string, ToolDefinition> {
+  if (!Array.isArray(tools)) refuse(TypeError, who, 'tools', 'an array', tools);
+  const names = new Set<string>();
+  const found = new Map<string, ToolDefinition>();
+  for (const each of tools as readonly unknown[]) {
+    const theirs = typeof each === 'object' && each !== null;
+    const { name } = theirs ? (each as { name?: unknown }) : definitionOf(who, each);
+    if (typeof name !== 'string') continue;
+    if (names.has(name)) throw new TypeError(`${who}: tools must have names of their own, and two are called "${name}".`);
+    names.add(name);
+    if (!theirs) found.set(name, definitionOf(who, each));
+  }
+  return found;
+}
