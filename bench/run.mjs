@@ -44,7 +44,7 @@ async function runGroup(group) {
       judged.map(({ cells }) => cells),
     );
   }
-  const medians = absolutes(found, group.unit);
+  const medians = absolutes(found, group);
   if (medians !== undefined) console.log(`  ${medians}`);
   for (const { cells, short: missed } of judged) if (missed) short.push(`${group.title}: ${cells[0]} ${cells[1]}, ${cells[3]}: ${cells[4]}`);
 }

@@ -45,10 +45,13 @@ function shortBy({ atMost, below, atLeast }, figure) {
 }
 
 /** The median of every contender of a group, in the order in which they run. */
-export function absolutes(rounds, unit) {
-  const names = Object.keys(rounds[0] ?? {}).filter((name) => typeof rounds[0][name] === 'number');
-  const told = names.map((name) => `${name} ${digits(median(rounds.map((round) => round[name]).filter((value) => value !== undefined)))}`);
-  return told.length === 0 ? undefined : `${unit}: ${told.join(' · ')}`;
+export function absolutes(rounds, { unit, tell = (round, name) => round[name] }) {
+  if (unit === undefined) return undefined;
+  const told = Object.keys(rounds[0] ?? {}).map((name) => {
+    const figures = rounds.filter((round) => name in round).map((round) => tell(round, name));
+    return `${name} ${digits(median(figures))}`;
+  });
+  return `${unit}: ${told.join(' · ')}`;
 }
 
 export function printTable(head, rows) {

@@ -118,13 +118,14 @@ export class TurnRun {
     });
   }
 
+  /** Whoever leaves when it is told that a call starts keeps it from running. */
   private follow(call: PendingCall, events: Observable<ToolEvent>, tell: (event: TurnEvent) => void): Observable<ToolEvent> {
     const { turn, plan } = this;
     return events.pipe(
       tap((event) => {
-        if (event.type === 'started') call.started = true;
-        else call.result = resultOf(event, plan.maxResultChars);
+        call.result = resultOf(event, plan.maxResultChars);
         tell({ type: 'tool', turn, event });
+        if (event.type === 'started') call.started = true;
       }),
     );
   }

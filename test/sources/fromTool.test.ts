@@ -1,4 +1,19 @@
-import { concat, EMPTY, firstValueFrom, from, lastValueFrom, NEVER, Observable, of, Subject, take, throwError, timer, toArray } from 'rxjs';
+import {
+  catchError,
+  concat,
+  EMPTY,
+  firstValueFrom,
+  from,
+  lastValueFrom,
+  NEVER,
+  Observable,
+  of,
+  Subject,
+  take,
+  throwError,
+  timer,
+  toArray,
+} from 'rxjs';
 import { scoped, takeWithin, type Scope } from 'rxfleet';
 import { fromTool, tool, type AnyTool, type ToolEvent, type ToolOptions } from 'rxfleet/agents';
 import { expectNoOpenScopes } from 'rxfleet/testing';
@@ -68,7 +83,7 @@ describe('fromTool', () => {
     ['a list', [made(() => 1)]],
     ['one tool', made(() => 1)],
   ])('fails a call of an unknown tool and names those that %s has', async (_, tools) => {
-    const [event, ...rest] = await eventsOf(tools as AnyTool, { ...use, name: 'nope' });
+    const [event, ...rest] = await eventsOf(tools, { ...use, name: 'nope' });
     expect(rest).toEqual([]);
     expect(event).toMatchObject({ type: 'failed', phase: 'input', effect: 'none', error: { name: 'UnknownToolError', known: ['t'] } });
     expect((event as { error: Error }).error.message).toBe('There is no tool "nope". The tools are: t.');
@@ -96,7 +111,7 @@ describe('fromTool', () => {
     ['undefined', undefined],
     ['a falsy number', 0],
   ])('a tool that throws %s has failed with it', async (_, error: unknown) => {
-    const thrown = [
+    const thrown: (() => unknown)[] = [
       () => {
         throw error;
       },
@@ -213,8 +228,7 @@ describe('fromTool', () => {
         made(() => values),
         use,
       );
-      for (const n of [1, 2, 3])
-        expectObservable(call.pipe(take(n), (s) => new Observable((o) => s.subscribe({ complete: () => o.complete() }))));
+      for (const n of [1, 2, 3]) expectObservable(call.pipe(take(n), ignoreElements())).toBe(n === 1 ? '|' : n === 2 ? '---|' : '-----|');
       expectSubscriptions(values.subscriptions).toBe(['^--!', '^----!']);
     }));
 
@@ -241,7 +255,7 @@ describe('fromTool', () => {
     });
     const outer = made((_, { scope }) => {
       scope.track(lastValueFrom(timer(2)).then(() => Promise.reject(new Error('cleanup failed'))));
-      return inner({}, scope).pipe((source) => new Observable((o) => source.subscribe({ error: () => o.complete() })));
+      return inner({}, scope).pipe(catchError(() => EMPTY));
     });
     expect((await eventsOf(outer)).at(-1)).toMatchObject({ type: 'failed', phase: 'run', error: { name: 'ScopeError' } });
   });

@@ -1,5 +1,5 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import { from, lastValueFrom, of, take, toArray } from 'rxjs';
+import { EMPTY, from, lastValueFrom, take, toArray } from 'rxjs';
 import { foldMessage, textDeltas, toolCalls } from 'rxfleet/agents';
 import { describe, expect, it } from 'vitest';
 import { virtual } from '../support/virtual.js';
@@ -181,7 +181,7 @@ describe('foldMessage', () => {
 
   it('is nothing for a reply that does not end', async () => {
     expect(await lastValueFrom(from([begin]).pipe(foldMessage(), toArray()))).toEqual([]);
-    expect(await lastValueFrom(of<StreamEvent>().pipe(foldMessage(), toArray()))).toEqual([]);
+    expect(await lastValueFrom(EMPTY.pipe(foldMessage(), toArray()))).toEqual([]);
   });
 });
 

@@ -163,7 +163,7 @@ describe('tool: failures', () => {
     const output = z.object({ n: z.number() });
     const good = tool({ ...base, output, run: () => of({ n: 1, more: true } as { n: number }, { n: 2 }) });
     expect(await lastValueFrom(good({}).pipe(toArray()))).toEqual([{ n: 1 }, { n: 2 }]);
-    const bad = tool({ ...base, output, run: () => concat(of({ n: 'x' } as never), NEVER) });
+    const bad = tool({ ...base, output, run: () => concat(of({ n: 'x' as unknown as number }), NEVER) });
     const error = await firstValueFrom(bad({})).catch((caught: unknown) => caught);
     if (!isToolOutputError(error)) throw error;
     expect(error.message).toBe('The output of the tool "t" does not fit its schema:\n- n: Invalid input: expected number, received string');
@@ -264,7 +264,7 @@ describe('tool: stopping', () => {
       let root: Scope | undefined;
       const cleanup = works.cleanup('cleanup', 120);
       const slow = made(({ signal }) => {
-        signal.addEventListener('abort', () => (reason = signal.reason));
+        signal.addEventListener('abort', () => void (reason = signal.reason));
         return cleanup(signal);
       });
       const run = scoped((scope) => slow({}, scope), { onScope: (scope) => (root = scope) }).subscribe();
@@ -320,7 +320,9 @@ describe('tool: stopping', () => {
     fake(async ({ works, advance }) => {
       const stuck = works.deaf('deaf', 1_000, 'late');
       const errors: unknown[] = [];
-      made(() => stuck(new AbortController().signal), { timeoutMs: 50, graceMs: 100 })({}).subscribe({ error: (e) => errors.push(e) });
+      made(() => stuck(new AbortController().signal), { timeoutMs: 50, graceMs: 100 })({}).subscribe({
+        error: (error: unknown) => errors.push(error),
+      });
       await advance(160);
       const [error] = errors;
       if (!isDeadlineExceededError(error)) throw error;

@@ -129,7 +129,11 @@ describe('turn', () => {
         /was cut off: the reply ended with max_tokens after 20 characters.*did not run.*shorter input.*\{"text":"a very long/s,
       ) as string,
     });
-    expect(pick(events, 'tool').find(({ event }) => event.type === 'failed')?.event).toMatchObject({ type: 'failed', phase: 'input', error: { name: 'ToolInputCutOffError' } });
+    expect(pick(events, 'tool').find(({ event }) => event.type === 'failed')?.event).toMatchObject({
+      type: 'failed',
+      phase: 'input',
+      error: { name: 'ToolInputCutOffError' },
+    });
     expect(await complaint(client, end.history)).toBe('');
   });
 
@@ -243,7 +247,7 @@ describe('turn', () => {
     const web = { type: 'web_search_20250305' as const, name: 'web_search' as const };
     const { server } = await run([reply.text('x')], {
       system: 'be brief',
-      temperature: 0.5,
+      metadata: { user_id: 'u' },
       tool_choice: { type: 'auto' },
       tools: [echo, web],
     });
@@ -253,7 +257,7 @@ describe('turn', () => {
       messages: [hello],
       stream: true,
       system: 'be brief',
-      temperature: 0.5,
+      metadata: { user_id: 'u' },
       tool_choice: { type: 'auto' },
       tools: [echo.definition.toApi(), web],
     });
@@ -340,7 +344,7 @@ describe('turn', () => {
     ['within', { within: {} }, /^turn: within/],
   ])('refuses a wrong %s', async (_, wrong, expected) => {
     const { client } = await start([]);
-    expect(() => turn({ client, ...ask, ...wrong } as TurnOptions)).toThrow(expected);
+    expect(() => turn({ client, ...ask, ...wrong })).toThrow(expected);
   });
 });
 
@@ -418,11 +422,7 @@ describe('conversation', () => {
     const run = turn({ client, ...ask, messages: chat, tools: [wait], concurrency: 1 });
     await lastValueFrom(run.pipe(takeWhile(({ type }) => type !== 'tool')), { defaultValue: undefined });
     const texts = lastToolResults({ messages: chat.messages }).map(({ text }) => text);
-    expect(texts).toEqual([
-      'The tool "wait" was stopped before it finished. It may have completed, check before repeating it.',
-      'The tool "wait" did not run.',
-      'The tool "wait" did not run.',
-    ]);
+    expect(texts).toEqual(calls.map(() => 'The tool "wait" did not run.'));
     expect(await complaint(client, chat.messages)).toBe('');
   });
 });
