@@ -363,10 +363,10 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
       this.deadline = undefined;
     }
     if (extra !== undefined) this.wrapUp(extra);
+    if (up === undefined) ambient.registry?.closed(this);
     this.onClosed();
     up?.delist(this);
     if (extra?.afterwards !== undefined) for (const task of extra.afterwards) task();
-    if (up === undefined) ambient.registry?.closed(this);
   }
 
   private wrapUp(extra: More): void {
@@ -437,6 +437,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     const calls: CallMember[] = [];
     const scopes: ScopeNode[] = [];
     for (let member = this.head; member !== undefined; member = member.after) {
+      if (member.over) continue;
       if (member instanceof ScopeNode) scopes.push(member);
       else calls.push(member as CallMember);
     }

@@ -23,6 +23,36 @@ export type FanOutProject<T, R> = (value: T, index: number, ctx: Scope) => Obser
 
 const WHO = 'fanOutScoped';
 
+/**
+ * Runs one child for every value, a limited number at once. The output ends only when every call started through it has
+ * settled or is named as abandoned.
+ *
+ * ```
+ * source    --a--b--c------------|        source    --a--b-----------
+ * a           ---1|                       a           ------#
+ * b              ----2|                   b              ---x~~|        told to stop, cleans up
+ * c                 ---3|
+ * output    -----1----2-3--------|        output    -----------#        ScopeError
+ * ```
+ *
+ * Use it wherever `mergeMap`, `Promise.all` or a worker pool would start calls.
+ *
+ * ```ts
+ * import { from } from 'rxjs';
+ * import { fanOutScoped } from 'rxfleet';
+ *
+ * from(['a', 'b', 'c'])
+ *   .pipe(fanOutScoped((key, _i, ctx) => ctx.call(async (signal) => (signal.throwIfAborted(), key.toUpperCase())), { concurrency: 2 }))
+ *   .subscribe({ error: (error) => console.error(error) });
+ * ```
+ *
+ * @param project - starts a child: `(value, index, ctx)` to any ObservableInput; `ctx` is the child's own scope
+ * @param options - concurrency (default 16), order (default `completion`), policy (default `failFast`), graceMs (default
+ * 5000 ms) and the rest of FanOutOptions; bad ones throw TypeError or RangeError here
+ * @returns an operator that errors with ScopeError, ScopeCancelledError or DeadlineExceededError; unsubscribing cancels
+ * every child, and `scope.closed` of `onScope` tells when they have stopped
+ * @see takeWithin for partial results at a deadline, scoped for a scope without a source
+ */
 export function fanOutScoped<T, R>(
   project: FanOutProject<T, R>,
   options: FanOutOptions & { readonly policy: 'settle' },

@@ -15,6 +15,30 @@ class Body<T> extends OutputScope<T, T> {
   }
 }
 
+/**
+ * Opens a scope around what a factory returns: the output ends once the body and every call made through the scope have.
+ *
+ * ```
+ * body      --a--b|                       body      --a------------
+ * call        ---------|                  call        ------x~~|      scope.cancel() at 8
+ * output    --a--b-----|                  output    --a--------|
+ * ```
+ *
+ * Use it as Trio's nursery or Python's TaskGroup: several calls that belong together and come from no one stream.
+ *
+ * ```ts
+ * import { forkJoin } from 'rxjs';
+ * import { scoped } from 'rxfleet';
+ *
+ * scoped((scope) => forkJoin([scope.call(async () => 1), scope.call(async () => 2)])).subscribe((pair) => console.log(pair));
+ * ```
+ *
+ * @param factory - is given the scope and returns the body, any ObservableInput
+ * @param options - those of every scope
+ * @returns a cold Observable, a scope for each subscription; it errors with ScopeError, ScopeCancelledError or
+ * DeadlineExceededError; unsubscribing cancels everything in it
+ * @see fanOutScoped for one call per value
+ */
 export function scoped<T>(factory: (scope: Scope) => ObservableInput<T>, options: ScopeOptions = {}): Observable<T> {
   checkFunction('scoped', 'factory', factory);
   checkScopeOptions('scoped', options);

@@ -1,14 +1,22 @@
+import { captureContext, type AsyncBinding } from '#context';
+
+/** A value that waits for its turn, with the async context that it came in. */
+interface Held<T> {
+  readonly value: T;
+  readonly context: AsyncBinding | undefined;
+}
+
 /** Puts values of numbered sources in the order of their numbers: source i streams once 0 to i-1 are done. */
 export class Sequencer<T> {
   private head = 0;
   private flushing = false;
-  private readonly held = new Map<number, { values: T[]; done: boolean }>();
+  private readonly held: Map<number, { values: Held<T>[]; done: boolean }> = new Map();
 
   constructor(private readonly emit: (value: T) => void) {}
 
   next(index: number, value: T): void {
     if (index === this.head && !this.flushing) this.emit(value);
-    else this.entry(index).values.push(value);
+    else this.entry(index).values.push({ value, context: captureContext() });
   }
 
   done(index: number): void {
@@ -18,12 +26,12 @@ export class Sequencer<T> {
 
   /** Takes out everything that is still held, in order. */
   drain(): T[] {
-    const rest = [...this.held].sort(([a], [b]) => a - b).flatMap(([, entry]) => entry.values);
+    const rest = [...this.held].sort(([a], [b]) => a - b).flatMap(([, entry]) => entry.values.map(({ value }) => value));
     this.held.clear();
     return rest;
   }
 
-  private entry(index: number): { values: T[]; done: boolean } {
+  private entry(index: number): { values: Held<T>[]; done: boolean } {
     let entry = this.held.get(index);
     if (entry === undefined) this.held.set(index, (entry = { values: [], done: false }));
     return entry;
@@ -33,7 +41,7 @@ export class Sequencer<T> {
     this.flushing = true;
     try {
       for (let entry = this.held.get(this.head); entry !== undefined; entry = this.held.get(this.head)) {
-        for (let i = 0; i < entry.values.length; i++) this.emit(entry.values[i] as T);
+        for (let i = 0; i < entry.values.length; i++) this.release(entry.values[i] as Held<T>);
         entry.values = [];
         if (!entry.done) break;
         this.held.delete(this.head++);
@@ -41,5 +49,10 @@ export class Sequencer<T> {
     } finally {
       this.flushing = false;
     }
+  }
+
+  private release({ value, context }: Held<T>): void {
+    if (context === undefined) this.emit(value);
+    else context.run(this.emit, value);
   }
 }

@@ -21,7 +21,7 @@ export interface MessagesServer extends AsyncDisposable {
    * Resolves as soon as the predicate holds; it is asked at once and again after every change. Rejects if the server is closed first.
    *
    * @example
-   * ```ts
+   * ```
    * await server.when(({ closedByClient }) => closedByClient === 1);
    * await server.when(() => server.requests[0]?.events === 3);
    * ```
@@ -41,13 +41,16 @@ export interface MessagesServer extends AsyncDisposable {
  *
  * @example
  * ```ts
+ * import Anthropic from '@anthropic-ai/sdk';
+ * import { reply, startMessagesServer } from 'rxfleet/testing';
+ *
  * const server = await startMessagesServer({
  *   script: [reply.toolUse([{ name: 'search', input: { query: 'rxjs' } }]), reply.text('Found it.')],
  * });
  * const client = new Anthropic({ apiKey: 'test', baseURL: server.url, maxRetries: 0 });
- * // … run the code under test
+ * await client.messages.create({ model: 'claude-test', max_tokens: 100, messages: [{ role: 'user', content: 'hi' }] });
  * await server.whenIdle();
- * server.stats(); // { requests: 2, completed: 2, closedByClient: 0, … }
+ * server.stats(); // { requests: 1, completed: 1, closedByClient: 0, … }
  * await server.close();
  * ```
  *

@@ -4,6 +4,7 @@ import {
   EMPTY,
   firstValueFrom,
   from,
+  ignoreElements,
   lastValueFrom,
   NEVER,
   Observable,

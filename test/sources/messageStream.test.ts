@@ -238,7 +238,7 @@ describe('messageStream: leaving', () => {
 
   it('at each event closes the socket, and nothing follows', async () => {
     for (let n = 1; n <= 5; n++) {
-      const { client, server } = await start([reply.text('hello world', { pace: { eventMs: 2 } })]);
+      const { client, server } = await start([reply.text('hello world', { pace: { eventMs: 2 }, fault: { kind: 'stall', after: 5 } })]);
       const events = await lastValueFrom(messageStream(client, ask).pipe(take(n), toArray()));
       expect(events).toHaveLength(n);
       await server.whenIdle();

@@ -148,6 +148,8 @@ const error = (status: number, init: ApiErrorInit & Omit<ErrorReply, 'type' | 's
  *
  * @example
  * ```ts
+ * import { reply } from 'rxfleet/testing';
+ *
  * reply.text('hello');
  * reply.toolUse([{ name: 'search', input: { query: 'rxjs' } }], { text: 'Let me look.' });
  * reply.message({ content: [{ type: 'text', text: '…' }], stop_reason: 'refusal' });
