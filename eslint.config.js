@@ -29,6 +29,7 @@ export default defineConfig(
       '@typescript-eslint/no-non-null-assertion': 'off',
       '@typescript-eslint/no-unsafe-class-instance-assignment': 'off',
       '@typescript-eslint/no-unnecessary-type-parameters': 'off',
+      '@typescript-eslint/no-this-alias': ['error', { allowedNames: ['node', 'scope'] }],
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', caughtErrorsIgnorePattern: '^_' }],
       // Whatever a callback throws or a signal carries is passed on as it is.
       '@typescript-eslint/only-throw-error': 'off',
@@ -98,6 +99,9 @@ export default defineConfig(
       '@typescript-eslint/no-empty-function': 'off',
       '@typescript-eslint/unbound-method': 'off',
       'rxjs-x/no-ignored-notifier': 'off',
+      'rxjs-x/no-implicit-any-catch': 'off',
+      'rxjs-x/no-subscribe-in-pipe': 'off',
+      'no-restricted-imports': 'off',
       'rxjs-x/no-unsafe-takeuntil': 'off',
     },
   },

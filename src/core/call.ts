@@ -16,7 +16,7 @@ export class CallObservable<T> extends DirectObservable<T> {
   constructor(
     readonly given: ScopeNode | undefined,
     readonly fn: CallFunction<T>,
-    readonly options: CallOptions | undefined = undefined,
+    readonly options?: CallOptions | undefined,
   ) {
     super((sink) => this.open(sink));
   }

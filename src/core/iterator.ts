@@ -27,10 +27,10 @@ export class IteratorRun<T> implements Unsubscribable {
   ) {}
 
   start(): void {
-    this.target.attach(this);
-    if (this.target.cancelled) return this.unsubscribe();
     this.iterator = this.iterable[Symbol.asyncIterator]();
-    this.pull(this.iterator);
+    this.target.attach(this);
+    if (this.target.cancelled) this.unsubscribe();
+    else this.pull(this.iterator);
   }
 
   private pull(iterator: AsyncIterator<T>): void {
@@ -52,7 +52,7 @@ export class IteratorRun<T> implements Unsubscribable {
       this.stopped = true;
       this.target.complete();
     } else {
-      this.target.next(value as T);
+      this.target.next(value);
       if (!this.stopped) this.pull(iterator);
     }
   }

@@ -20,8 +20,10 @@ export const SHIELDED = 16;
 export const CLEANUP = 32;
 /** Settled after it was abandoned. */
 const LATE = 64;
+/** `subscribe` of what it follows has not returned. */
+const RELAYING = 128;
 /** Flags from here on belong to subclasses. */
-export const FREE_FLAG = 128;
+export const FREE_FLAG = 256;
 
 /** What a promise that nobody cancels never needs. */
 class Rare {
@@ -30,6 +32,7 @@ class Rare {
   cancellation: Cancellation | undefined = undefined;
   last: unknown = undefined;
   afterwards: (() => void)[] | undefined = undefined;
+  held: (() => void) | undefined = undefined;
 }
 
 /**
@@ -133,8 +136,19 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   }
 
   private relay(input: ObservableInput<T>): void {
-    if (this.cancelled) this.ended();
-    else relay(from(input), this);
+    if (this.cancelled) return this.ended();
+    const source = from(input);
+    this.flags |= RELAYING;
+    relay(source, this);
+    this.flags &= ~RELAYING;
+    this.extra?.held?.();
+  }
+
+  /** An end that comes while `subscribe` still runs is held until it has returned, and the teardown with it. */
+  protected hold(end: () => void): boolean {
+    if ((this.flags & RELAYING) === 0) return false;
+    this.rare.held ??= end;
+    return true;
   }
 
   attach(handle: Unsubscribable): void {
@@ -172,6 +186,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   error(error: unknown): void {
     if (this.over) return this.noteLate({ status: 'failed', reason: error });
+    if (this.hold(() => this.error(error))) return;
     const heard = this.heard;
     this.end();
     if (heard) this.tellError(error);
@@ -183,7 +198,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   }
 
   complete(): void {
-    if (this.over) return;
+    if (this.over || this.hold(() => this.complete())) return;
     const heard = this.heard;
     this.end();
     if (!heard) {
@@ -301,7 +316,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     if (handle === undefined) return;
     rare.handle = undefined;
     tearDown(handle, this);
-    if (!(handle instanceof IteratorRun)) this.ended();
+    if (!(handle instanceof IteratorRun) && !this.hold(() => this.ended())) this.ended();
   }
 
   abandon(): void {

@@ -176,6 +176,13 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     member.before = member.after = undefined;
   }
 
+  /** What is on the list now: a copy, for whoever changes the list on the way. */
+  private members(): Member[] {
+    const members: Member[] = [];
+    for (let member = this.head; member !== undefined; member = member.after) members.push(member);
+    return members;
+  }
+
   /** Something is about to run here. Only a `child()` cares: it is off its parent's list while it is idle. */
   wake(): void {}
   /** Nothing runs here any more; true if that may let the parent close. */
@@ -206,8 +213,8 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   // Cancelling
 
   /**
-   * Cancels everything below, except what `spares` picks. Reasons first, then signals from the top down, then bodies from the bottom
-   * up; what is left is waited for, and only then does anybody hear of it.
+   * Cancels everything below, except what `spares` picks. Reasons first, then signals from the top down, then bodies from
+   * the bottom up; what is left is waited for, and only then does anybody hear of it.
    */
   cancelWith(reason: CancelReason, spares?: (member: Member) => boolean): void {
     if (this.refusal() !== undefined) return;
@@ -298,8 +305,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
 
   protected abandonCalls(whole: boolean): void {
     if (whole) for (let close = this.extra?.closers?.pop(); close !== undefined; close = this.extra?.closers?.pop()) close();
-    for (let member = this.head, next: Member | undefined; member !== undefined; member = next) {
-      next = member.after;
+    for (const member of this.members()) {
       if (member instanceof CallMember && !member.shielded && (whole || member.cancelled)) member.abandon();
     }
     const guests = whole ? this.extra?.guests : undefined;
@@ -380,8 +386,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   /** Child scopes in which nothing runs end with their parent. */
   private endIdle(): void {
     this.live++;
-    for (let idle = this.head, next: Member | undefined; idle !== undefined; idle = next) {
-      next = idle.after;
+    for (const idle of this.members()) {
       if (!(idle instanceof ScopeNode)) continue;
       idle.wake();
       idle.bodyEnded();
@@ -434,13 +439,9 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   dump(): ScopeTree {
-    const calls: CallMember[] = [];
-    const scopes: ScopeNode[] = [];
-    for (let member = this.head; member !== undefined; member = member.after) {
-      if (member.over) continue;
-      if (member instanceof ScopeNode) scopes.push(member);
-      else calls.push(member as CallMember);
-    }
+    const running = this.members().filter((member) => !member.over);
+    const calls = running.filter((member) => member instanceof CallMember);
+    const scopes = running.filter((member) => member instanceof ScopeNode);
     return {
       label: this.name,
       path: this.path,

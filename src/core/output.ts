@@ -37,12 +37,12 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
     this.env = env(parent, options);
     this.refused = refused;
     this.up?.enlist(this);
-    hand(out, this);
   }
 
   /** Subscribes to the source, unless the parent or the signal has already ended it. */
   begin(source: () => Observable<T>): void {
     const { signal, onScope } = this.options;
+    hand(this.out, this);
     try {
       onScope?.(this);
     } catch (error) {

@@ -102,7 +102,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
   // Children
 
   childNext(child: Child<T, R>, value: R): void {
-    if (this.holds) child.hold(value);
+    if (this.holds) child.keep(value);
     if (!this.emitsValues) return;
     if (this.sequencer === undefined) this.emit(value);
     else this.sequencer.next(child.index, value);

@@ -113,6 +113,7 @@ export class Child<T, R> extends Lease<R> {
   /** The failure is noted before its teardown runs. Being cancelled through a scope of its own is no failure of a child. */
   override error(error: unknown): void {
     if (this.over || this.is(MUTED)) return super.error(error);
+    if (this.hold(() => this.error(error))) return;
     if (isScopeCancelledError(error)) {
       this.abort(new Cancellation(error.reason));
       this.end();
@@ -158,7 +159,7 @@ export class Child<T, R> extends Lease<R> {
     return this.is(SUBSCRIBING);
   }
 
-  hold(value: R): void {
+  keep(value: R): void {
     if (!this.is(FAILED)) this.result = value;
   }
 

@@ -43,6 +43,16 @@ export type AgentEvent = TurnEvent | AgentDone;
 
 const MAX_TURNS = 10;
 
+/**
+ * A model with tools, turn after turn, until it is done: a stream of everything that happens, in a scope of its own.
+ *
+ * *When to use*: for a task that a model does with tools, alone, in a fan-out of many, or inside a tool of another agent.
+ *
+ * @param options - those of `turn`, a `name`, and `maxTurns` (default 10); see {@link AgentOptions}. Throws a TypeError or RangeError for a wrong one
+ * @returns a cold Observable of events, the last of which has type `done`. Unsubscribing closes the model's stream and cancels the calls; the scope
+ * (`onScope`) has closed when they have stopped. Errors with what the model's stream errors with, or with ScopeCancelledError
+ * @see {@link turn} for one turn
+ */
 export function agent(options: AgentOptions): Observable<AgentEvent> {
   const { name = 'agent', maxTurns = MAX_TURNS, ...others } = options;
   if (typeof name !== 'string') refuse(TypeError, 'agent', 'name', 'a string', name);

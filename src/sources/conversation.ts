@@ -105,6 +105,15 @@ export class Ledger implements Conversation {
   }
 }
 
+/**
+ * Makes a history that several turns or agents continue one after the other, and that is valid whenever it is looked at: also in the middle of a
+ * turn, and after an unsubscribe, an abort or a deadline.
+ *
+ * *When to use*: to keep a chat, and to save what there is when a run was stopped.
+ *
+ * @param messages - what was said before; copied. Default: nothing
+ * @returns the conversation: pass it as `messages` to `turn` and `agent`
+ */
 export function conversation(messages: readonly MessageParam[] = []): Conversation {
   if (!Array.isArray(messages)) refuse(TypeError, 'conversation', 'messages', 'an array', messages);
   return new Ledger(messages);

@@ -102,6 +102,18 @@ type Ending =
   | { readonly type: 'failed'; readonly phase: ToolPhase; readonly error: unknown; readonly effect: 'none' | 'unknown' }
   | { readonly type: 'cancelled'; readonly ran: boolean; readonly effect: 'none' | 'unknown'; readonly reason: CancelReason };
 
+/**
+ * Runs what a model asked for and tells what happened, as events: `started`, `progress`, and then one of `result`, `failed` and `cancelled`.
+ *
+ * *When to use*: in a loop of your own around the model. `turn` and `agent` do it for you.
+ *
+ * @param tools - one tool, or several of which the call names one
+ * @param toolUse - a `tool_use` block of the model: `id`, `name` and `input`
+ * @param ctx - the scope of the call. Default: the one in whose synchronous subscribe chain it is subscribed, if any
+ * @returns a cold Observable that never errors: a tool that is unknown, refuses its input, throws or takes too long has `failed`. Unsubscribing
+ * cancels the call
+ * @see {@link toToolResult} for the answer to the model
+ */
 export function fromTool<O>(tool: Tool<never, O>, toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent<O>>;
 export function fromTool(tools: readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent>;
 export function fromTool(tools: AnyTool | readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent> {

@@ -25,6 +25,19 @@ export interface MessageReply extends ResponseInfo {
 const HEADERS_MS = 600_000;
 const IDLE_MS = 60_000;
 
+/**
+ * One reply of the model, whole.
+ *
+ * *When to use*: where nobody watches the text appear. The model's silence while it writes is not told from a dead connection, so for long replies
+ * `messageStream` notices sooner when something is wrong.
+ *
+ * @param client - an Anthropic client. Its retries are switched off for the request
+ * @param params - the parameters of the API, without `stream`
+ * @param options - `headersMs` (default 600,000), `idleMs` (default 60,000) and others; see {@link RequestOptions}
+ * @returns a cold Observable of one reply. Unsubscribing aborts the request and closes its socket. Errors with StreamTruncatedError,
+ * ConnectionLostError, StreamStalledError, ScopeCancelledError, or what the API answered
+ * @see {@link messageStream} for the reply as it is written
+ */
 export function message(client: MessagesClient, params: MessageParams, options: RequestOptions = {}): Observable<MessageReply> {
   checkRequest('message', client, params, options);
   const { within, label = 'messages.create' } = options;

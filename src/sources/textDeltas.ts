@@ -8,7 +8,11 @@ export function textOf(event: StreamEvent): string {
   return event.type === 'content_block_delta' && event.delta.type === 'text_delta' ? event.delta.text : '';
 }
 
-/** The text of a reply, piece by piece. */
+/**
+ * The text of a reply, piece by piece.
+ *
+ * @returns an operator. Unsubscribing unsubscribes from the source
+ */
 export function textDeltas(): OperatorFunction<StreamEvent, string> {
   return pipe(
     map(textOf),

@@ -10,6 +10,14 @@ export interface ToolResultOptions {
   readonly maxChars?: number;
 }
 
+/**
+ * Turns the events of calls into exactly one `tool_result` block per call, in words that a model can act on.
+ *
+ * *When to use*: after `fromTool`, for the message that answers the model.
+ *
+ * @param options - `toolUse` for a block even if the source tells nothing, `maxChars` of a block
+ * @returns an operator whose output never errors and ends with the source. Unsubscribing unsubscribes from the source
+ */
 export function toToolResult(options: ToolResultOptions = {}): OperatorFunction<ToolEvent, ToolResult> {
   const { toolUse, maxChars = MAX_RESULT_CHARS } = options;
   checkCount('toToolResult', 'maxChars', maxChars);

@@ -67,6 +67,33 @@ export interface Tool<I, O> {
 /** Any tool, whatever its types. */
 export type AnyTool = Tool<never, unknown>;
 
+/**
+ * Makes a tool: a function whose calls are cold Observables, checked on the way in and out, cancelled by unsubscribing, and known to the model by
+ * their JSON schema.
+ *
+ * *When to use*: for whatever a model may call, and for calls of your own that should be checked, timed and waited for in the same way.
+ *
+ * @example
+ * ```ts
+ * import { lastValueFrom } from 'rxjs';
+ * import { z } from 'zod';
+ * import { tool } from 'rxfleet/agents';
+ *
+ * const add = tool({
+ *   name: 'add',
+ *   description: 'Adds two numbers.',
+ *   input: z.object({ a: z.number(), b: z.number() }),
+ *   run: async ({ a, b }) => a + b,
+ * });
+ * if ((await lastValueFrom(add({ a: 1, b: 2 }))) !== 3) throw new Error('unexpected');
+ * ```
+ *
+ * @param options - name, description, schemas and `run`; see {@link ToolOptions}. Throws a TypeError or RangeError for a wrong one
+ * @returns a function `(input, ctx?)`. Each subscription to what it returns is an attempt; unsubscribing aborts its signal, and the enclosing scope
+ * waits for it. Errors with what `run` failed with, ToolInputError, ToolOutputError, DeadlineExceededError after `timeoutMs`, or
+ * ScopeCancelledError
+ * @see {@link fromTool} for the same call as events, for a `tool_use` of the model
+ */
 export function tool<I extends z.ZodType, O extends z.ZodType>(
   options: ToolOptions<I, ToolReturn<z.input<O>>> & { readonly output: O },
 ): Tool<z.input<I>, z.output<O>>;

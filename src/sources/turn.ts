@@ -4,6 +4,17 @@ import { CallScope } from './callScope.js';
 import { planTurn, type TurnOptions } from './turnPlan.js';
 import { TurnRun, type TurnEvent } from './turnRun.js';
 
+/**
+ * One turn: streams a reply of the model, runs the calls in it in one scope, and ends with the history that answers all of them in one batch.
+ *
+ * *When to use*: where something has to happen between turns. `agent` takes turns until the model is done.
+ *
+ * @param options - `client`, `messages`, `tools`, every parameter of the API, and limits; see {@link TurnOptions}. Throws a TypeError or RangeError
+ * for a wrong one
+ * @returns a cold Observable of events, the last of which has type `turn`. Unsubscribing closes the model's stream and cancels the calls; the scope
+ * (`onScope`) has closed when they have stopped. Errors with what the model's stream errors with: a tool that fails is an answer, not an error
+ * @see {@link conversation} for a history that can be looked at while the turn runs
+ */
 export function turn(options: TurnOptions): Observable<TurnEvent> {
   const plan = planTurn('turn', options, undefined);
   return new DirectObservable((sink) => {

@@ -637,6 +637,20 @@ describe('teardown', () => {
       ]);
     }));
 
+  it.each(['completes', 'fails'] as const)('a call whose Observable %s synchronously is over when subscribe() has returned and its teardown has run', (end) =>
+    virtual(({ watch, note, lines, flush }) => {
+      const instant = new Observable<never>((out) => {
+        if (end === 'completes') out.complete();
+        else out.error('boom');
+        note('subscribed');
+        return () => note('torn down');
+      });
+      watch(scoped((scope) => concat(pause(5), scope.call(() => instant))));
+      flush();
+      expect(lines).toEqual(['5 subscribed', '5 torn down', end === 'completes' ? '5 complete' : '5 error ScopeError[boom]']);
+    }),
+  );
+
   it('of an asynchronous child that throws on completion is a failure too', () =>
     virtual(({ watch, lines, flush }) => {
       const rude = defer(() =>

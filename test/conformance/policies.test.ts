@@ -280,6 +280,25 @@ describe('race', () => {
       expect(aborted).toBe(false);
     }));
 
+  it('the winner’s own calls are not under the grace of the losers', () =>
+    virtual(({ watch, lines, flush }) => {
+      const group = handle();
+      watch(
+        from([0, 1]).pipe(
+          fanOutScoped(
+            (i, _, ctx) => {
+              if (i === 0) ctx.call(() => later(8, 'side')).subscribe();
+              return i === 0 ? of('winner') : NEVER;
+            },
+            { policy: 'race', graceMs: 3, onScope: group.take },
+          ),
+        ),
+      );
+      flush();
+      expect(lines).toEqual(['8 next winner', '8 complete']);
+      expect(reportOf(group.scope).abandoned).toEqual([]);
+    }));
+
   it('queued children start when an earlier one fails, and never after the win', () =>
     virtual(({ flush, watch, lines }) => {
       const started: number[] = [];

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { TestScheduler } from 'rxjs/testing';
+import { asyncScheduler, Observable, VirtualTimeScheduler, type SchedulerLike } from 'rxjs';
 import { scoped, type Scope, type ScopeReport } from 'rxfleet';
 import { openScopes } from 'rxfleet/testing';
 import { describe, expect, it, vi } from 'vitest';
@@ -33,8 +33,9 @@ class Watched {
     private readonly plan: Plan,
     private readonly broken: Break | undefined,
     private readonly graces: boolean,
+    private readonly scheduler: SchedulerLike,
   ) {
-    this.world = new World(() => this.step(), !graces);
+    this.world = new World(() => this.step(), !graces, scheduler);
   }
 
   get stepCount(): number {
@@ -46,14 +47,17 @@ class Watched {
   }
 
   start(): void {
-    const options = { signal: this.controller.signal, onScope: (scope: Scope) => this.open(scope) };
-    this.subscription = scoped((scope) => this.world.build(this.plan, scope), options).subscribe({
+    const options = { scheduler: this.scheduler, signal: this.controller.signal, onScope: (scope: Scope) => this.open(scope) };
+    const output = scoped((scope) => this.world.build(this.plan, scope), options);
+    // The subscriber is at hand before the source is subscribed, so that it can leave at any step.
+    new Observable<unknown>((out) => {
+      this.subscription = out;
+      return output.subscribe(out);
+    }).subscribe({
       next: () => (this.notified('next'), this.step()),
       error: () => this.notified('error'),
       complete: () => this.notified('complete'),
     });
-    // It was asked to leave while it was being subscribed.
-    if (this.left) this.subscription.unsubscribe();
   }
 
   private open(scope: Scope): void {
@@ -61,10 +65,9 @@ class Watched {
     scope.closed$.subscribe((report) => {
       this.report = report;
       const live = this.world.live.map(({ label }) => label);
-      const named = report.abandoned.map(({ label }) => label);
-      const cleaning = named.filter((label) => label === 'cleaning').length;
-      if (live.length !== named.length)
-        this.problems.push(`closed with [${live.join()}] running and [${named.join()}] named (${cleaning} cleanups)`);
+      // A cleanup is an Observable here: letting it go tears it down.
+      const named = report.abandoned.map(({ label }) => label).filter((label) => label !== 'cleaning');
+      if (live.length !== named.length) this.problems.push(`closed with [${live.join()}] running and [${named.join()}] named`);
     });
   }
 
@@ -106,25 +109,22 @@ class Watched {
 }
 
 function inVirtualTime(plan: Plan, broken: Break | undefined, graces: boolean): Outcome {
-  const scheduler = new TestScheduler(() => {});
-  const watched = new Watched(plan, broken, graces);
-  let frames = 0;
-  scheduler.run(({ flush }) => {
-    if (broken !== undefined && 'frame' in broken.at) scheduler.schedule(() => watched.breakOff(), broken.at.frame);
-    watched.start();
-    flush();
-    frames = scheduler.now();
-    if (!watched.ended) watched.breakOff(broken === undefined ? 'unsubscribe' : broken.how);
-    flush();
-    watched.breakOff('unsubscribe');
-    flush();
-  });
+  const scheduler = new VirtualTimeScheduler();
+  const watched = new Watched(plan, broken, graces, scheduler);
+  if (broken !== undefined && 'frame' in broken.at) scheduler.schedule(() => watched.breakOff(), broken.at.frame);
+  watched.start();
+  scheduler.flush();
+  const frames = scheduler.now();
+  if (!watched.ended) watched.breakOff();
+  scheduler.flush();
+  watched.breakOff('unsubscribe');
+  scheduler.flush();
   const never = watched.world.runs.filter(({ settled }) => !settled).map(({ label }) => `${label} was never torn down`);
   return { steps: watched.stepCount, frames, problems: [...watched.finish(), ...never] };
 }
 
 async function withPromises(plan: Plan, broken: Break | undefined): Promise<Outcome> {
-  const watched = new Watched(plan, broken, true);
+  const watched = new Watched(plan, broken, true, asyncScheduler);
   if (broken !== undefined && 'frame' in broken.at) setTimeout(() => watched.breakOff(), broken.at.frame);
   watched.start();
   await vi.advanceTimersByTimeAsync(200);

@@ -5,6 +5,7 @@ import {
   concatMap,
   defer,
   EMPTY,
+  finalize,
   from,
   map,
   merge,
@@ -20,9 +21,9 @@ import {
   timeout,
   timer,
   type ObservableInput,
+  type SchedulerLike,
 } from 'rxjs';
 import { failWithin, fanOutScoped, scoped, takeWithin, type FanOutOptions, type Scope } from 'rxfleet';
-import { pause } from './virtual.js';
 
 /** What a call does. The first group lives in virtual time, the second in promises. */
 export type Work =
@@ -123,7 +124,12 @@ export class World {
   constructor(
     private readonly step: () => void,
     private readonly limits: boolean,
+    private readonly scheduler: SchedulerLike,
   ) {}
+
+  private wait(ms: number): Observable<0> {
+    return timer(ms, this.scheduler);
+  }
 
   get live(): readonly Run[] {
     return this.runs.filter(({ settled }) => !settled);
@@ -138,22 +144,22 @@ export class World {
       case 'share':
         return merge(this.build(plan.inner, ctx, child), EMPTY);
       case 'scoped':
-        return scoped((scope) => this.build(plan.inner, scope, child), { within: ctx });
+        return scoped((scope) => this.build(plan.inner, scope, child), { within: ctx, scheduler: this.scheduler });
       case 'child':
         return defer(() => this.build(plan.inner, ctx.child('agent'), child));
       case 'retry': {
-        const config = { count: plan.count, ...(plan.delay < 0 ? {} : { delay: plan.delay }) };
+        const config = { count: plan.count, ...(plan.delay < 0 ? {} : { delay: () => this.wait(plan.delay) }) };
         return this.build(plan.inner, ctx, child).pipe(retry(config));
       }
       case 'repeat': {
-        const config = { count: plan.count, ...(plan.delay < 0 ? {} : { delay: plan.delay }) };
+        const config = { count: plan.count, ...(plan.delay < 0 ? {} : { delay: () => this.wait(plan.delay) }) };
         return this.build(plan.inner, ctx, child).pipe(repeat(config));
       }
       case 'take':
         return this.build(plan.inner, ctx, child).pipe(take(plan.count));
       case 'timeout': {
         const inner = this.build(plan.inner, ctx, child);
-        return inner.pipe(timeout(plan.fallback ? { each: plan.ms, with: () => of('fallback') } : { each: plan.ms }));
+        return inner.pipe(timeout({ each: plan.ms, scheduler: this.scheduler, ...(plan.fallback ? { with: () => of('fallback') } : {}) }));
       }
       case 'catch':
         return this.build(plan.inner, ctx, child).pipe(catchError(() => this.build(plan.then, ctx, child)));
@@ -162,29 +168,33 @@ export class World {
       case 'merge':
         return merge(...plan.items.map((item) => this.build(item, ctx, child)));
       case 'concatMap':
-        return spaced(plan.items, plan.gap).pipe(concatMap((item) => this.build(item, ctx, child)));
+        return this.spaced(plan.items, plan.gap).pipe(concatMap((item) => this.build(item, ctx, child)));
       case 'switchMap':
-        return spaced(plan.items, plan.gap).pipe(switchMap((item) => this.build(item, ctx, child)));
+        return this.spaced(plan.items, plan.gap).pipe(switchMap((item) => this.build(item, ctx, child)));
       case 'takeWithin':
       case 'failWithin': {
         const operator = plan.op === 'takeWithin' ? takeWithin : failWithin;
-        return this.build(plan.inner, ctx, child).pipe(operator(plan.ms, { within: ctx, ...graceOf(plan.grace) }));
+        return this.build(plan.inner, ctx, child).pipe(operator(plan.ms, { within: ctx, scheduler: this.scheduler, ...graceOf(plan.grace) }));
       }
       case 'fanOut':
         return this.fanOut(plan, ctx);
     }
   }
 
+  private spaced<T>(items: readonly T[], gap: number): Observable<T> {
+    return gap === 0 ? from(items) : from(items).pipe(concatMap((item, i) => (i === 0 ? of(item) : this.wait(gap).pipe(map(() => item)))));
+  }
+
   private fanOut(plan: Extract<Plan, { op: 'fanOut' }>, within: Scope): Observable<unknown> {
     const { concurrency, policy, order } = plan;
-    const options: FanOutOptions = { concurrency, policy, order, within, ...graceOf(plan.grace) };
+    const options: FanOutOptions = { concurrency, policy, order, within, scheduler: this.scheduler, ...graceOf(plan.grace) };
     return defer(() => {
       const slots = new Map<number, number>();
-      return spaced(plan.items, plan.gap).pipe(
+      return this.spaced(plan.items, plan.gap).pipe(
         fanOutScoped(
           (item, index, ctx) => {
             this.step();
-            if (plan.cancelOwn === index) timer(1).subscribe(() => ctx.cancel());
+            if (plan.cancelOwn === index) this.wait(1).subscribe(() => ctx.cancel());
             const count = (by: 1 | -1): void => {
               slots.set(index, (slots.get(index) ?? 0) + by);
               const busy = [...slots.values()].filter((n) => n > 0).length;
@@ -242,9 +252,9 @@ export class World {
   }
 
   private track(work: { cleanup: number; fails: boolean }, ctx: Scope, end: () => void): void {
-    const failure = throwError(() => new Error('cleanup'));
+    const failure = work.fails ? throwError(() => new Error('cleanup')) : EMPTY;
     try {
-      ctx.track(concat(pause(work.cleanup), defer(() => (end(), work.fails ? failure : EMPTY))), 'cleaning');
+      ctx.track(this.wait(work.cleanup).pipe(switchMap(() => failure), finalize(end)), 'cleaning');
     } catch {
       // The scope has closed: it had been abandoned.
       end();
@@ -258,13 +268,13 @@ export class World {
       case 'later':
       case 'rude-later':
       case 'cleaning':
-        return timer(work.ms);
+        return this.wait(work.ms);
       case 'fails':
-        return concat(pause(work.ms), throwError(() => new Error(work.kind)));
+        return this.wait(work.ms).pipe(switchMap(() => throwError(() => new Error(work.kind))));
       case 'fails-at-once':
         return throwError(() => new Error(work.kind));
       case 'many':
-        return timer(work.ms, work.ms + 1).pipe(take(work.count));
+        return timer(work.ms, work.ms + 1, this.scheduler).pipe(take(work.count));
       case 'empty':
         return EMPTY;
       default:
@@ -273,25 +283,33 @@ export class World {
   }
 
   private promise(work: Work, label: string, signal: AbortSignal, child: Slots): ObservableInput<unknown> {
-    const { end } = this.begin(label, child);
     const wait = work.kind === 'stuck' || work.kind === 'cleanup' ? Infinity : 'ms' in work ? work.ms : 0;
+    if (work.kind === 'iterable') return tokens(wait, () => this.begin(label, child).end);
+    const { end } = this.begin(label, child);
     const finish = (settle: () => void) => () => (end(), settle());
-    return work.kind === 'iterable'
-      ? tokens(wait, end)
-      : new Promise((resolve, reject) => {
-          if (wait !== Infinity) {
-            const timeout = setTimeout(finish(() => (work.kind === 'rejects' ? reject(new Error(label)) : resolve(label))), wait);
-            if (work.kind !== 'coop') return;
-            const stop = (): void => (clearTimeout(timeout), finish(() => reject(signal.reason as Error))());
-            if (signal.aborted) stop();
-            else signal.addEventListener('abort', stop);
-          } else if (work.kind === 'cleanup') {
-            const error = work.fails ? new Error('cleanup') : new DOMException('aborted', 'AbortError');
-            const stop = (): void => void setTimeout(finish(() => reject(error)), work.ms);
-            if (signal.aborted) stop();
-            else signal.addEventListener('abort', stop);
-          }
-        });
+    return new Promise((resolve, reject) => {
+      const whenAborted = (stop: () => void): void => {
+        if (signal.aborted) stop();
+        else signal.addEventListener('abort', stop);
+      };
+      if (work.kind === 'cleanup') {
+        const error = work.fails ? new Error('cleanup') : new DOMException('aborted', 'AbortError');
+        whenAborted(
+          () =>
+            void setTimeout(
+              finish(() => reject(error)),
+              work.ms,
+            ),
+        );
+      }
+      if (wait === Infinity) return;
+      const stop = (): void => (clearTimeout(timeout), finish(() => reject(signal.reason as Error))());
+      const timeout = setTimeout(() => {
+        signal.removeEventListener('abort', stop);
+        finish(() => (work.kind === 'rejects' ? reject(new Error(label)) : resolve(label)))();
+      }, wait);
+      if (work.kind === 'coop') whenAborted(stop);
+    });
   }
 }
 
@@ -301,34 +319,25 @@ function isPromise({ kind }: Work): boolean {
   return kind === 'coop' || kind === 'deaf' || kind === 'rejects' || kind === 'cleanup' || kind === 'stuck' || kind === 'iterable';
 }
 
-/** Two values; its clean-up takes a while. Ends once, in `finally` or in a `return()` before the first value. */
-function tokens(wait: number, end: () => void): AsyncIterable<string> {
+/** Two values; its clean-up takes a while. Ends once: by itself, or by `return()`. */
+function tokens(wait: number, begin: () => () => void): AsyncIterable<string> {
   const sleep = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, wait));
-  let ended = false;
-  const finish = async (): Promise<void> => {
-    await sleep();
-    if (!ended) end();
-    ended = true;
-  };
-  let pulls = 0;
   return {
-    [Symbol.asyncIterator]: () => ({
-      next: async () => {
+    [Symbol.asyncIterator]: () => {
+      const end = begin();
+      let [ended, pulls] = [false, 0];
+      const finish = async (): Promise<IteratorReturnResult<undefined>> => {
         await sleep();
-        if (pulls++ < 2) return { done: false, value: 'token' };
-        await finish();
+        if (!ended) end();
+        ended = true;
         return { done: true, value: undefined };
-      },
-      return: async () => {
-        await finish();
-        return { done: true, value: undefined };
-      },
-    }),
+      };
+      return {
+        next: async () => (await sleep(), pulls++ < 2 ? { done: false, value: 'token' } : finish()),
+        return: finish,
+      };
+    },
   };
-}
-
-function spaced<T>(items: readonly T[], gap: number): Observable<T> {
-  return gap === 0 ? from(items) : from(items).pipe(concatMap((item, i) => (i === 0 ? of(item) : timer(gap).pipe(map(() => item)))));
 }
 
 function graceOf(graceMs: Grace): { graceMs?: number } {
