@@ -6,7 +6,7 @@ import { isAbortShaped } from './errors.js';
 import { IteratorRun } from './iterator.js';
 import { Cancellation, CallMember, type ScopeNode } from './node.js';
 import { relay, tearDown } from './relay.js';
-import type { CallFunction, CallInfo, ScopeTree } from './types.js';
+import type { CallFunction, CallInfo, LateOutcome, ScopeTree } from './types.js';
 
 const DONE = 1;
 export const ABANDONED = 2;
@@ -217,7 +217,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   /** It stopped as it was told to. */
   ended(): void {
-    if (this.over) return;
+    if (this.over) return this.settledLate();
     this.end();
     this.tellCancelled();
     this.release();
@@ -327,11 +327,16 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   }
 
   private noteLate(end: { status: 'fulfilled'; value: T } | { status: 'failed'; reason: unknown }): void {
+    this.settledLate({ ...this.info(), ...end });
+  }
+
+  /** It settled after it was abandoned: scopes that are still open need not name it any more. */
+  private settledLate(late?: LateOutcome): void {
     if ((this.flags & (ABANDONED | LATE)) !== ABANDONED) return;
     this.flags |= LATE;
     for (let scope: ScopeNode | undefined = this.up; scope !== undefined; scope = scope.up) {
       if (!scope.over) scope.more.orphans?.delete(this);
-      if (scope.over || scope.cancelled) (scope.more.late ??= []).push({ ...this.info(), ...end });
+      if (late !== undefined && (scope.over || scope.cancelled)) (scope.more.late ??= []).push(late);
     }
   }
 

@@ -219,21 +219,26 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   cancelWith(reason: CancelReason, spares?: (member: Member) => boolean): void {
     if (this.refusal() !== undefined) return;
     this.mark(new Cancellation(reason));
+    const marked: ScopeNode[] = [this];
     const into = (member: Member, above: ScopeNode): boolean => {
       if (spares?.(member)) return false;
-      return !(member instanceof ScopeNode) || member.markedBelow(above);
+      if (member instanceof ScopeNode && member.state < CANCELLING) {
+        member.mark(member.inherit(above.cancellation as Cancellation));
+        marked.push(member);
+      }
+      return true;
     };
     const sweep: Member[] = sweepBelow(this, into);
     sweep.unshift(this);
     abortSignals(sweep);
-    stopAll(sweep);
-    for (let i = sweep.length - 1; i >= 0; i--) {
-      const member = sweep[i];
-      if (!(member instanceof ScopeNode)) continue;
-      member.live--;
-      member.settle();
+    for (let i = marked.length - 1; i >= 0; i--) (marked[i] as ScopeNode).stop();
+    stopCalls(sweep);
+    for (let i = marked.length - 1; i >= 0; i--) {
+      const scope = marked[i] as ScopeNode;
+      scope.live--;
+      scope.settle();
     }
-    if (this.state !== CLOSED) armGraces(sweep.filter((member) => member instanceof ScopeNode));
+    if (this.state !== CLOSED) armGraces(marked);
   }
 
   private mark(cancellation: Cancellation): void {
@@ -241,12 +246,6 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     this.state = CANCELLING;
     this.cancellation = cancellation;
     this.live++;
-  }
-
-  private markedBelow(above: ScopeNode): boolean {
-    if (this.state >= CANCELLING) return false;
-    this.mark(this.inherit(above.cancellation as Cancellation));
-    return true;
   }
 
   /** How a cancel above looks from here. A fan-out's children share the reason of their group. */
@@ -298,7 +297,8 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   private abandon(): void {
     const whole = this.state === CANCELLING;
     const scopes: ScopeNode[] = [this];
-    if (whole) for (const member of sweepBelow(this, () => true)) if (member instanceof ScopeNode) scopes.push(member);
+    const cancelled = (member: Member): boolean => !(member instanceof ScopeNode) || member.cancelled;
+    if (whole) for (const member of sweepBelow(this, cancelled)) if (member instanceof ScopeNode) scopes.push(member);
     for (const scope of scopes) scope.abandonCalls(whole);
     for (let i = scopes.length - 1; i >= 0; i--) (scopes[i] as ScopeNode).settle();
   }
@@ -309,11 +309,15 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
       if (member instanceof CallMember && !member.shielded && (whole || member.cancelled)) member.abandon();
     }
     const guests = whole ? this.extra?.guests : undefined;
-    for (const guest of guests ?? []) {
-      for (const call of guest.calls()) this.addOrphan(call);
-      guests?.delete(guest);
-      this.live--;
-    }
+    for (const guest of guests ?? []) this.letGo(guest);
+  }
+
+  private letGo(guest: Member): void {
+    const calls = guest.calls();
+    for (const call of calls) if (!call.shielded) this.addOrphan(call);
+    if (calls.some((call) => call.shielded)) return;
+    this.more.guests?.delete(guest);
+    this.live--;
   }
 
   addOrphan(call: CallMember): void {
@@ -482,11 +486,7 @@ function abortSignals(sweep: readonly Member[]): void {
   }
 }
 
-function stopAll(sweep: readonly Member[]): void {
-  for (let i = sweep.length - 1; i >= 0; i--) {
-    const member = sweep[i];
-    if (member instanceof ScopeNode) member.stop();
-  }
+function stopCalls(sweep: readonly Member[]): void {
   for (const member of sweep) {
     if (!(member instanceof CallMember)) continue;
     const outer = enter(member.up);

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { from, interval, NEVER, Observable, of, range, Subject, take, tap, timer } from 'rxjs';
+import { from, interval, NEVER, Observable, of, range, Subject, take, tap } from 'rxjs';
 import { failWithin, fanOutScoped, scoped, takeWithin, type Scope, type ScopeTree } from 'rxfleet';
 import { expectNoOpenScopes, openScopes } from 'rxfleet/testing';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -215,8 +215,8 @@ describe('async context', () => {
     const source = new Subject<string>();
     const subscription = source
       .pipe(
-        fanOutScoped((name) => (seen.push(`${name} sees ${user.getStore()}`), name === 'slow' ? timer(2) : of(name)), { concurrency: 1 }),
-        tap((name) => typeof name === 'string' && seen.push(`${name} gets ${user.getStore()}`)),
+        fanOutScoped((name) => (seen.push(`${name} sees ${user.getStore()}`), name === 'slow' ? pause(2) : of(name)), { concurrency: 1 }),
+        tap((name) => seen.push(`${name} gets ${user.getStore()}`)),
       )
       .subscribe();
     for (const name of ['slow', 'alice', 'bob']) user.run(name, () => source.next(name));

@@ -69,7 +69,7 @@ describe('policies', () => {
 describe('settle', () => {
   it('uses a child’s last value, undefined if it had none', () =>
     virtual(({ cold, watch, lines, flush }) => {
-      watch(from([cold('a-b-(c|)'), cold('--|'), EMPTY]).pipe(fanOutScoped((child) => child, { policy: 'settle', order: 'index' }), lined));
+      watch(from<Observable<string>[]>([cold('a-b-(c|)'), cold('--|'), EMPTY]).pipe(fanOutScoped((child) => child, { policy: 'settle', order: 'index' }), lined));
       flush();
       expect(lines).toEqual(['4 next 0 fulfilled c', '4 next 1 fulfilled undefined', '4 next 2 fulfilled undefined', '4 complete']);
     }));

@@ -373,7 +373,7 @@ describe('re-entrancy', () => {
 
   it('a child that cancels itself in project is cancelled, and what it returns is not run', () =>
     virtual(({ watch, lines, flush, cold, expectSubscriptions }) => {
-      const child = cold('a|');
+      const child = cold<number>('a|');
       const group = handle();
       watch(from([0, 1]).pipe(fanOutScoped((index, _, ctx) => (index === 0 ? (ctx.cancel(), child) : of(index)), { onScope: group.take })));
       flush();

@@ -319,22 +319,28 @@ function isPromise({ kind }: Work): boolean {
   return kind === 'coop' || kind === 'deaf' || kind === 'rejects' || kind === 'cleanup' || kind === 'stuck' || kind === 'iterable';
 }
 
-/** Two values; its clean-up takes a while. Ends once: by itself, or by `return()`. */
+/** Two values; its clean-up takes a while. Ends once: by itself, or when `return()` has settled. */
 function tokens(wait: number, begin: () => () => void): AsyncIterable<string> {
   const sleep = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, wait));
   return {
     [Symbol.asyncIterator]: () => {
       const end = begin();
-      let [ended, pulls] = [false, 0];
-      const finish = async (): Promise<IteratorReturnResult<undefined>> => {
-        await sleep();
-        if (!ended) end();
-        ended = true;
-        return { done: true, value: undefined };
-      };
+      let [returned, pulls] = [false, 0];
+      const done = { done: true, value: undefined } as const;
       return {
-        next: async () => (await sleep(), pulls++ < 2 ? { done: false, value: 'token' } : finish()),
-        return: finish,
+        next: async () => {
+          await sleep();
+          if (returned) return done;
+          if (pulls++ < 2) return { done: false, value: 'token' };
+          end();
+          return done;
+        },
+        return: async () => {
+          returned = true;
+          await sleep();
+          end();
+          return done;
+        },
       };
     },
   };
