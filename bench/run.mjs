@@ -19,7 +19,9 @@ if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError(`--rounds must
 if (!existsSync(`${here}node_modules`)) spawnSync('npm', ['ci', '--prefix', here], { stdio: 'inherit' });
 
 const names = ['pieces', 'fanOut', 'completion', 'signal', 'cancel', 'memory', 'turn', 'close', 'deadline', 'size'];
-const wanted = names.filter((name) => positionals.length === 0 || positionals.some((part) => name.toLowerCase().includes(part.toLowerCase())));
+const wanted = names.filter(
+  (name) => positionals.length === 0 || positionals.some((part) => name.toLowerCase().includes(part.toLowerCase())),
+);
 if (wanted.length === 0) throw new RangeError(`No section matches ${positionals.join(' ')}. There are: ${names.join(', ')}.`);
 
 console.log(`Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${rounds} rounds: median (min – max)`);
@@ -46,7 +48,8 @@ async function runGroup(group) {
   }
   const medians = absolutes(found, group);
   if (medians !== undefined) console.log(`  ${medians}`);
-  for (const { cells, short: missed } of judged) if (missed) short.push(`${group.title}: ${cells[0]} ${cells[1]}, ${cells[3]}: ${cells[4]}`);
+  for (const { cells, short: missed } of judged)
+    if (missed) short.push(`${group.title}: ${cells[0]} ${cells[1]}, ${cells[3]}: ${cells[4]}`);
 }
 
 function progress(text) {

@@ -5,6 +5,7 @@ export function median(values) {
 }
 
 export function percentile(values, share) {
+  if (values.length === 0) return null;
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)];
 }

@@ -119,7 +119,12 @@ const group = (size, samples) => ({
   file,
   params: { size, samples },
   flags: ['--expose-gc'],
-  contenders: ['raw', ...ours, { name: 'mergeMap', rounds: 3, params: { samples: 1 } }, { name: 'effect', rounds: 3, params: { samples: 1 } }],
+  contenders: [
+    'raw',
+    ...ours,
+    { name: 'mergeMap', rounds: 3, params: { samples: 1 } },
+    { name: 'effect', rounds: 3, params: { samples: 1 } },
+  ],
   unit: 'ns a call',
   tell: (r, name) => r[name].sync,
   rows: [

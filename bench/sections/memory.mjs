@@ -112,7 +112,11 @@ export const section = {
       rows: [
         { what: 'signal untouched', figure: (r) => r.ours.inFlight, unit: 'B', atMost: 500 },
         { what: 'of it the bare promises with their resolvers', figure: (r) => r.promises.inFlight, unit: 'B' },
-        { what: 'signal used over a controller, listener and promise by hand', figure: (r) => r['ours, signal'].inFlight / r.controllers.inFlight, atMost: 1.25 },
+        {
+          what: 'signal used over a controller, listener and promise by hand',
+          figure: (r) => r['ours, signal'].inFlight / r.controllers.inFlight,
+          atMost: 1.25,
+        },
         { what: 'left after all have settled', figure: (r) => r.ours.rest, unit: 'MB', atMost: 1 },
         { what: 'left after all have settled, signal used', figure: (r) => r['ours, signal'].rest, unit: 'MB', atMost: 1 },
       ],

@@ -25,7 +25,9 @@ async function bundle(what) {
   const inputs = Object.entries(output.inputs).filter(([, { bytesInOutput }]) => bytesInOutput > 0);
   return {
     size: gzipSync(outputFiles[0].contents, { level: 9 }).length / 1000,
-    others: inputs.map(([path]) => names.find((name) => path.endsWith(`/operators/${name}.js`))).filter((name) => name && what !== `{ ${name} }`),
+    others: inputs
+      .map(([path]) => names.find((name) => path.endsWith(`/operators/${name}.js`)))
+      .filter((name) => name && what !== `{ ${name} }`),
   };
 }
 

@@ -1,4 +1,4 @@
-/** Words by which a licence text is known. The first that fits wins, so the special come before the general. */
+/** Words by which a licence text is known; of two that begin at the same place the first wins, so the special come before the general. */
 const TEXTS: readonly (readonly [spdx: string, words: RegExp])[] = [
   ['AGPL-3.0', /gnu affero general public license\s+version 3/],
   ['LGPL-3.0', /gnu lesser general public license\s+version 3/],
@@ -12,17 +12,22 @@ const TEXTS: readonly (readonly [spdx: string, words: RegExp])[] = [
   ['CC-BY-4.0', /attribution 4\.0 international/],
   ['Unlicense', /this is free and unencumbered software released into the public domain/],
   ['Python-2.0', /python software foundation license version 2/],
-  ['BSD-3-Clause', /redistribution and use in source and binary forms[^]*(neither the name|names? of .{0,80} may not be used|may be used to endorse)/],
+  ['BSD-3-Clause', /redistribution and use in source and binary forms[^]{0,1500}?(neither the name|names? of .{0,80} may not be used|may be used to endorse)/],
   ['BSD-2-Clause', /redistribution and use in source and binary forms/],
   ['0BSD', /permission to use, copy, modify, and\/or distribute this software for any purpose with or without fee is hereby granted\. the software is provided/],
   ['ISC', /permission to use, copy, modify,? and(\/or)? distribute this software for any purpose/],
   ['MIT', /permission is hereby granted, free of charge, to any person obtaining a copy/],
 ];
 
-/** The SPDX id of a licence text, if it is a known one. */
+/** The SPDX id of the licence that a text begins with, if it is a known one; others may follow, of what is bundled. */
 export function classifyLicence(text: string): string | undefined {
   const plain = text.toLowerCase().replace(/[\s*>#=-]+/g, ' ');
-  return TEXTS.find(([, words]) => words.test(plain))?.[0];
+  let best: { readonly at: number; readonly spdx: string } | undefined;
+  for (const [spdx, words] of TEXTS) {
+    const at = plain.search(words);
+    if (at >= 0 && (best === undefined || at < best.at)) best = { at, spdx };
+  }
+  return best?.spdx;
 }
 
 /** Whether a licence text is one of those that the manifest declares, as in "(MIT OR Apache-2.0)". */

@@ -301,11 +301,12 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     this.up.settle();
   }
 
-  abort(cancellation: Cancellation): void {
-    if (this.over || this.cancelled || this.shielded || this.cleanup) return;
+  abort(cancellation: Cancellation): boolean {
+    if (this.over || this.cancelled || this.shielded || this.cleanup) return false;
     const { rare } = this;
     rare.cancellation = cancellation;
     rare.controller?.abort(cancellation.error);
+    return rare.handle !== undefined || (this.flags & WAITING) !== 0;
   }
 
   stop(): void {

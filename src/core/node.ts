@@ -43,7 +43,8 @@ export abstract class Member {
 export abstract class CallMember extends Member {
   abstract readonly shielded: boolean;
   abstract readonly cancelled: boolean;
-  abstract abort(cancellation: Cancellation): void;
+  /** Tells it to stop; true if there is something to tear down as well. */
+  abstract abort(cancellation: Cancellation): boolean;
   abstract stop(): void;
   abstract abandon(): void;
   abstract info(): CallInfo;
@@ -191,7 +192,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 
   calls(): CallMember[] {
-    return sweepBelow(this, () => true).filter((member): member is CallMember => member instanceof CallMember);
+    return sweepBelow(this, () => true).calls;
   }
 
   whenOver(task: () => void): void {
@@ -216,23 +217,23 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
    * Cancels everything below, except what `spares` picks. Reasons first, then signals from the top down, then bodies from
    * the bottom up; what is left is waited for, and only then does anybody hear of it.
    */
-  cancelWith(reason: CancelReason, spares?: (member: Member) => boolean): void {
+  cancelWith(reason: CancelReason, spares?: (scope: ScopeNode) => boolean): void {
     if (this.refusal() !== undefined) return;
     this.mark(new Cancellation(reason));
     const marked: ScopeNode[] = [this];
-    const into = (member: Member, above: ScopeNode): boolean => {
-      if (spares?.(member)) return false;
-      if (member instanceof ScopeNode && member.state < CANCELLING) {
-        member.mark(member.inherit(above.cancellation as Cancellation));
-        marked.push(member);
+    const { scopes, calls } = sweepBelow(this, (scope, above) => {
+      if (spares?.(scope)) return false;
+      if (scope.state < CANCELLING) {
+        scope.mark(scope.inherit(above.cancellation as Cancellation));
+        marked.push(scope);
       }
       return true;
-    };
-    const sweep: Member[] = sweepBelow(this, into);
-    sweep.unshift(this);
-    abortSignals(sweep);
+    });
+    this.abortSignal();
+    for (const scope of scopes) scope.abortSignal();
+    const stoppable = calls.filter((call) => call.abort((call.up as ScopeNode).cancellation as Cancellation));
     for (let i = marked.length - 1; i >= 0; i--) (marked[i] as ScopeNode).stop();
-    stopCalls(sweep);
+    stopCalls(stoppable);
     for (let i = marked.length - 1; i >= 0; i--) {
       const scope = marked[i] as ScopeNode;
       scope.live--;
@@ -297,8 +298,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   private abandon(): void {
     const whole = this.state === CANCELLING;
     const scopes: ScopeNode[] = [this];
-    const cancelled = (member: Member): boolean => !(member instanceof ScopeNode) || member.cancelled;
-    if (whole) for (const member of sweepBelow(this, cancelled)) if (member instanceof ScopeNode) scopes.push(member);
+    if (whole) scopes.push(...sweepBelow(this, (scope) => scope.cancelled).scopes);
     for (const scope of scopes) scope.abandonCalls(whole);
     for (let i = scopes.length - 1; i >= 0; i--) (scopes[i] as ScopeNode).settle();
   }
@@ -466,32 +466,28 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
   }
 }
 
-/** Everything below `root` that `into` accepts, breadth first. */
-function sweepBelow(root: ScopeNode, into: (member: Member, above: ScopeNode) => boolean): Member[] {
-  const found: Member[] = [];
+/** The scopes below `root` that `into` accepts, from the top down, and the calls of those and of the root. */
+function sweepBelow(
+  root: ScopeNode,
+  into: (scope: ScopeNode, above: ScopeNode) => boolean,
+): { readonly scopes: ScopeNode[]; readonly calls: CallMember[] } {
+  const scopes: ScopeNode[] = [];
+  const calls: CallMember[] = [];
   let at = 0;
-  for (let node: Member | undefined = root; node !== undefined; node = found[at++]) {
-    if (!(node instanceof ScopeNode)) continue;
-    for (let member = node.head; member !== undefined; member = member.after) {
-      if (into(member, node)) found.push(member);
+  for (let above: ScopeNode | undefined = root; above !== undefined; above = scopes[at++]) {
+    for (let member = above.head; member !== undefined; member = member.after) {
+      if (member instanceof CallMember) calls.push(member);
+      else if (into(member as ScopeNode, above)) scopes.push(member as ScopeNode);
     }
   }
-  return found;
+  return { scopes, calls };
 }
 
-function abortSignals(sweep: readonly Member[]): void {
-  for (const member of sweep) {
-    if (member instanceof ScopeNode) member.abortSignal();
-    else (member as CallMember).abort((member.up as ScopeNode).cancellation as Cancellation);
-  }
-}
-
-function stopCalls(sweep: readonly Member[]): void {
-  for (const member of sweep) {
-    if (!(member instanceof CallMember)) continue;
-    const outer = enter(member.up);
+function stopCalls(calls: readonly CallMember[]): void {
+  for (const call of calls) {
+    const outer = enter(call.up);
     try {
-      member.stop();
+      call.stop();
     } finally {
       leave(outer);
     }

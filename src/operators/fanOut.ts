@@ -112,7 +112,7 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
     const { policy } = this.settings;
     if (policy === 'race' && this.state < CANCELLING) {
       this.winner = child;
-      this.cancelWith({ kind: 'race-lost', winner: child.index }, (member) => member === child || member === child.scope);
+      this.cancelWith({ kind: 'race-lost', winner: child.index }, (scope) => scope === child.scope);
     } else if (this.emitsValues) this.sequencer?.done(child.index);
   }
 

@@ -121,9 +121,9 @@ export class Child<T, R> extends Lease<R> {
     this.release();
   }
 
-  override abort(cancellation: Cancellation): void {
+  override abort(cancellation: Cancellation): boolean {
     this.flags |= MUTED;
-    super.abort(cancellation);
+    return super.abort(cancellation);
   }
 
   // Ending

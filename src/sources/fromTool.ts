@@ -65,16 +65,18 @@ class EventRun extends ToolRun<ToolEvent> {
 
   next(value: unknown): void {
     if (this.state >= CANCELLING) return;
-    if (this.values++ > 0) this.emit({ ...this.use, type: 'progress', value: this.last });
+    if (this.values++ > 0) this.tellProgress(this.last);
     this.last = value;
   }
 
   protected override tellStarted(input: unknown): void {
-    this.emit({ ...this.use, type: 'started', input, attempt: this.attempt, path: this.path });
+    const { id, name } = this.use;
+    this.emit({ id, name, type: 'started', input, attempt: this.attempt, path: this.path });
   }
 
   override tellProgress(value: unknown): void {
-    if (this.state < CANCELLING) this.emit({ ...this.use, type: 'progress', value });
+    const { id, name } = this.use;
+    if (this.state < CANCELLING) this.emit({ id, name, type: 'progress', value });
   }
 
   protected override conclude(reason: CancelReason | undefined): void {

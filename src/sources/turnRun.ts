@@ -1,5 +1,5 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import { concat, concatMap, defer, from, Observable, of, tap } from 'rxjs';
+import { concat, concatMap, defer, from, Observable, of, tap, type Subscriber } from 'rxjs';
 import type { Outcome, Scope, ScopeContext } from '../core/types.js';
 import { fanOutScoped } from '../operators/fanOutScoped.js';
 import type { Ledger, PendingCall } from './conversation.js';
@@ -58,19 +58,22 @@ export class TurnRun {
     const { client, params, request } = this.plan;
     const onResponse = ({ requestId }: { readonly requestId: string | null }): void => void (this.requestId = requestId);
     const sent = { ...params, messages: this.ledger.messages };
-    return messageStream(client, sent, { ...request, within: this.scope, onResponse }).pipe(concatMap((event) => this.eventsOf(event)));
+    const stream = messageStream(client, sent, { ...request, within: this.scope, onResponse });
+    return new Observable((subscriber) =>
+      stream.subscribe({
+        next: (event) => this.onEvent(event, subscriber),
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => subscriber.complete(),
+      }),
+    );
   }
 
-  private eventsOf(event: StreamEvent): TurnEvent[] {
+  private onEvent(event: StreamEvent, out: Subscriber<TurnEvent>): void {
     const { turn } = this;
     this.fold.take(event);
+    out.next({ type: 'model', turn, event });
     const text = textOf(event);
-    return text === ''
-      ? [{ type: 'model', turn, event }]
-      : [
-          { type: 'model', turn, event },
-          { type: 'text', turn, text },
-        ];
+    if (text !== '') out.next({ type: 'text', turn, text });
   }
 
   /** The reply is complete: its calls run, in one scope, and are answered in one batch. */
