@@ -18,7 +18,19 @@ if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError(`--rounds must
 
 if (!existsSync(`${here}node_modules`)) spawnSync('npm', ['ci', '--prefix', here], { stdio: 'inherit' });
 
-const names = ['pieces', 'fanOut', 'completion', 'signal', 'cancel', 'memory', 'turn', 'close', 'deadline', 'size'];
+const sections = {
+  pieces: () => import('./sections/pieces.mjs'),
+  fanOut: () => import('./sections/fanOut.mjs'),
+  completion: () => import('./sections/completion.mjs'),
+  signal: () => import('./sections/signal.mjs'),
+  cancel: () => import('./sections/cancel.mjs'),
+  memory: () => import('./sections/memory.mjs'),
+  turn: () => import('./sections/turn.mjs'),
+  close: () => import('./sections/close.mjs'),
+  deadline: () => import('./sections/deadline.mjs'),
+  size: () => import('./sections/size.mjs'),
+};
+const names = Object.keys(sections);
 const wanted = names.filter(
   (name) => positionals.length === 0 || positionals.some((part) => name.toLowerCase().includes(part.toLowerCase())),
 );
@@ -27,7 +39,7 @@ if (wanted.length === 0) throw new RangeError(`No section matches ${positionals.
 console.log(`Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${rounds} rounds: median (min – max)`);
 const short = [];
 for (const name of wanted) {
-  const { section } = await import(`./sections/${name}.mjs`);
+  const { section } = await sections[name]();
   console.log(`\n${section.goal}`);
   for (const group of section.groups) await runGroup(group);
 }

@@ -1,5 +1,6 @@
 import { from, mergeMap, Observable } from 'rxjs';
 import { fanOutScoped } from './fleet.mjs';
+import { peer } from './peers.mjs';
 
 /*
  * The same work in the ways that people do it: `task` for each of `items`, at most `concurrency` at once, results collected.
@@ -36,13 +37,13 @@ export const plain = {
   mergeMap: (items, task, concurrency) => collected(from(items).pipe(mergeMap((x) => task(x), concurrency))),
 
   effect: async (items, task, concurrency) => {
-    const { Effect } = await import('effect');
+    const { Effect } = await peer('effect');
     const each = (x) => Effect.promise(() => task(x));
     return Effect.runPromise(Effect.forEach(items, each, { concurrency: named(concurrency) }));
   },
 
   'p-limit': async (items, task, concurrency) => {
-    const { default: pLimit } = await import('p-limit');
+    const { default: pLimit } = await peer('p-limit');
     const limit = pLimit(concurrency);
     return Promise.all(items.map((x) => limit(() => task(x))));
   },
@@ -60,13 +61,13 @@ export const withSignal = {
   mergeMap: (items, task, concurrency) => collected(from(items).pipe(mergeMap((x) => abortable((signal) => task(x, signal)), concurrency))),
 
   effect: async (items, task, concurrency) => {
-    const { Effect } = await import('effect');
+    const { Effect } = await peer('effect');
     const each = (x) => Effect.promise((signal) => task(x, signal));
     return Effect.runPromise(Effect.forEach(items, each, { concurrency: named(concurrency) }));
   },
 
   'p-limit': async (items, task, concurrency) => {
-    const { default: pLimit } = await import('p-limit');
+    const { default: pLimit } = await peer('p-limit');
     const limit = pLimit(concurrency);
     const each = controlled(new Set(), task);
     return Promise.all(items.map((x) => limit(() => each(x))));

@@ -1,6 +1,7 @@
 import { from, mergeMap, VirtualTimeScheduler } from 'rxjs';
 import { abortable } from '../lib/contenders.mjs';
 import { fanOutScoped, takeWithin } from '../lib/fleet.mjs';
+import { peer } from '../lib/peers.mjs';
 import { median } from '../lib/stats.mjs';
 import { nextTurn, numbers } from '../lib/steady.mjs';
 
@@ -73,7 +74,7 @@ function mergeMapUnsubscribe(size) {
 }
 
 async function effectInterrupt(size) {
-  const { Effect, Fiber } = await import('effect');
+  const { Effect, Fiber } = await peer('effect');
   const each = () => Effect.promise((signal) => hang(signal));
   const fiber = Effect.runFork(Effect.forEach(numbers(size), each, { concurrency: 'unbounded', discard: true }));
   await nextTurn();
@@ -136,7 +137,6 @@ const group = (size, samples) => ({
 });
 
 export const section = {
-  name: 'cancel',
   goal: 'Goal 3: cancelling everything in flight, each call with a listener on its own signal, against a raw loop over controllers with one shared reason',
   groups: [group(10_000, 7), group(100_000, 2)],
 };

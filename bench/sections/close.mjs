@@ -96,7 +96,6 @@ const goalsOf = (name) => [
 ];
 
 export const section = {
-  name: 'close',
   goal: 'Goal 6: unsubscribing closes the connection, also while the stream is quiet',
   groups: [
     {

@@ -71,7 +71,6 @@ const group = (order) => ({
 });
 
 export const section = {
-  name: 'completion',
   goal: 'Goal 1: completing with 100,000 calls in flight',
   groups: Object.keys(orders).map(group),
 };

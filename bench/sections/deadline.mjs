@@ -39,7 +39,6 @@ const rows = [
 const each = { file, contenders: ['without', 'takeWithin', 'rxjs timeout', 'rxjs map'], unit: 'ns a call', rows };
 
 export const section = {
-  name: 'deadline',
   goal: 'Goal 7: what takeWithin costs',
   groups: [
     { title: 'on each call of a fan-out, c = 10', params: { c: 10, size: 50_000 }, ...each },

@@ -19,7 +19,6 @@ const everybody = ['pool', 'ours', 'mergeMap', 'effect', 'p-limit'];
 const slowMergeMap = { name: 'mergeMap', rounds: 1, params: { warmMs: 0, sampleMs: 0 } };
 
 export const section = {
-  name: 'fanOut',
   goal: 'Goal 1: a promise through ctx.call in the full scope, its signal untouched, against what else runs promises side by side',
   groups: [
     {

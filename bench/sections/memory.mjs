@@ -97,7 +97,6 @@ export const contenders = {
 const growth = (name, what) => ({ what, figure: (r) => r[name].growth, unit: 'MB', atMost: 1 });
 
 export const section = {
-  name: 'memory',
   goal: 'Goal 4: heap per call in flight, back to the base line, and a soak',
   groups: [
     {

@@ -28,7 +28,6 @@ const rows = [
 ];
 
 export const section = {
-  name: 'signal',
   goal: 'Goal 2: the same with the signal read and a listener on it',
   groups: [
     {

@@ -41,7 +41,6 @@ export const contenders = Object.fromEntries(limits.map((entry) => [entry.name, 
 const kilobytes = (limit) => Number.parseFloat(limit);
 
 export const section = {
-  name: 'size',
   goal: 'Goal 8: what a bundle grows by, minified and gzipped, rxjs and peers aside',
   groups: [
     {

@@ -65,7 +65,6 @@ function timed(one) {
 export const contenders = { whole: timed(whole), streamed: timed(streamed), turn: timed(ours) };
 
 export const section = {
-  name: 'turn',
   goal: 'Goal 6: a turn of ten calls that do nothing, over HTTP with the SDK, against the same by hand',
   groups: [
     {

@@ -33,7 +33,12 @@ export class PackageFiles {
     const chunks: Buffer[] = [];
     // `end` is inclusive.
     if (size > 0) for await (const chunk of createReadStream(file, { end: maxBytes - 1, signal })) chunks.push(chunk as Buffer);
-    return { text: Buffer.concat(chunks).toString('utf8').replace(/^\uFEFF/, ''), bytes: size };
+    return {
+      text: Buffer.concat(chunks)
+        .toString('utf8')
+        .replace(/^\uFEFF/, ''),
+      bytes: size,
+    };
   }
 
   async exists(path: string): Promise<boolean> {

@@ -6,4 +6,6 @@ export const stringOf = (value: unknown): string | undefined => (typeof value ==
 
 /** The object's string fields, for instance a manifest's scripts. */
 export const stringsOf = (value: unknown): Readonly<Record<string, string>> =>
-  Object.fromEntries(Object.entries(isRecord(value) ? value : {}).filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
+  Object.fromEntries(
+    Object.entries(isRecord(value) ? value : {}).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );

@@ -12,9 +12,15 @@ const TEXTS: readonly (readonly [spdx: string, words: RegExp])[] = [
   ['CC-BY-4.0', /attribution 4\.0 international/],
   ['Unlicense', /this is free and unencumbered software released into the public domain/],
   ['Python-2.0', /python software foundation license version 2/],
-  ['BSD-3-Clause', /redistribution and use in source and binary forms[^]{0,1500}?(neither the name|names? of .{0,80} may not be used|may be used to endorse)/],
+  [
+    'BSD-3-Clause',
+    /redistribution and use in source and binary forms[^]{0,1500}?(neither the name|names? of .{0,80} may not be used|may be used to endorse)/,
+  ],
   ['BSD-2-Clause', /redistribution and use in source and binary forms/],
-  ['0BSD', /permission to use, copy, modify, and\/or distribute this software for any purpose with or without fee is hereby granted\. the software is provided/],
+  [
+    '0BSD',
+    /permission to use, copy, modify, and\/or distribute this software for any purpose with or without fee is hereby granted\. the software is provided/,
+  ],
   ['ISC', /permission to use, copy, modify,? and(\/or)? distribute this software for any purpose/],
   ['MIT', /permission is hereby granted, free of charge, to any person obtaining a copy/],
 ];

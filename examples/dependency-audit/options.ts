@@ -80,13 +80,17 @@ function parse(args: readonly string[]) {
   }
 }
 
-function liveOptions(values: { readonly model?: string | undefined; readonly 'max-usd'?: string | undefined }, env: NodeJS.ProcessEnv): LiveOptions {
+function liveOptions(
+  values: { readonly model?: string | undefined; readonly 'max-usd'?: string | undefined },
+  env: NodeJS.ProcessEnv,
+): LiveOptions {
   const { model = DEFAULT_MODEL, 'max-usd': maxUsd = '0.50' } = values;
   const apiKey = env['ANTHROPIC_API_KEY'] ?? '';
   if (apiKey === '') throw new UsageError('--live needs the API key in the environment variable ANTHROPIC_API_KEY.');
   if (!(model in PRICES)) throw new UsageError(`--model must be one with a known price: ${Object.keys(PRICES).join(', ')}; got ${model}.`);
   const dollars = Number(maxUsd);
-  if (maxUsd.trim() === '' || !(dollars > 0 && dollars <= 1000)) throw new UsageError(`--max-usd must be a number above 0, at most 1000; got ${maxUsd}.`);
+  if (maxUsd.trim() === '' || !(dollars > 0 && dollars <= 1000))
+    throw new UsageError(`--max-usd must be a number above 0, at most 1000; got ${maxUsd}.`);
   return { apiKey, model, maxMicroDollars: Math.floor(dollars * 1e6) };
 }
 

@@ -65,7 +65,8 @@ export class Ledger {
   reserve(agent: number, params: unknown): void {
     const { max_tokens: maxTokens, ...prompt } = isRecord(params) ? params : {};
     const promptBytes = Buffer.byteLength(JSON.stringify(prompt));
-    if (promptBytes > MAX_PROMPT_BYTES) throw new SpendLimitError(`The prompt has grown to ${promptBytes} bytes, ${MAX_PROMPT_BYTES} are allowed.`);
+    if (promptBytes > MAX_PROMPT_BYTES)
+      throw new SpendLimitError(`The prompt has grown to ${promptBytes} bytes, ${MAX_PROMPT_BYTES} are allowed.`);
     const ceiling = ceilingOf(this.model, promptBytes, Number(maxTokens));
     const { spent, reserved, limit } = this;
     if (spent + reserved + ceiling > limit) {
@@ -93,4 +94,27 @@ export class Ledger {
   private spend(agent: number, microDollars: number): void {
     if (this.held.delete(agent)) this.spent += microDollars;
   }
+}
+
+export interface SpendingPlan {
+  readonly ledger: Ledger;
+  readonly maxTokens: number;
+  readonly agents: number;
+  readonly concurrency: number;
+  readonly maxTurns: number;
+}
+
+/** What a run may cost, for whoever pays for it. */
+export function describeSpending({ ledger: { model, limit }, maxTokens, agents, concurrency, maxTurns }: SpendingPlan): string {
+  const { input = 0, output = 0 } = PRICES[model] ?? {};
+  const requests = agents * maxTurns;
+  const worst = requests * ceilingOf(model, MAX_PROMPT_BYTES, maxTokens);
+  const stop = worst > limit ? `, but a request that could pass ${dollars(limit)} in all is not sent (--max-usd)` : '';
+  return [
+    'This run asks the real API, and costs money.',
+    `  agents      ${agents}, ${concurrency} at a time, at most ${maxTurns} turns each: at most ${requests} requests`,
+    `  model       ${model}, at most ${maxTokens} tokens a reply`,
+    `  prices      ${dollars(input)} for a million tokens in, ${dollars(output)} out`,
+    `  worst case  ${dollars(worst)}${stop}`,
+  ].join('\n');
 }

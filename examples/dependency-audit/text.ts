@@ -13,8 +13,7 @@ export const clean = (text: string): string =>
     .trim();
 
 /** Cut to a width, with an ellipsis. */
-export const cut = (text: string, width: number): string =>
-  text.length <= width ? text : width < 1 ? '' : `${text.slice(0, width - 1)}…`;
+export const cut = (text: string, width: number): string => (text.length <= width ? text : width < 1 ? '' : `${text.slice(0, width - 1)}…`);
 
 /** Cut or padded to a width. A negative width aligns to the right. */
 export const fit = (text: string, width: number): string =>

@@ -70,7 +70,11 @@ export interface ToolLimits {
 }
 
 /** The tools of one agent: they read the files of its package, and of no other. */
-export function auditTools({ name, root }: InstalledPackage, limits: ToolLimits, around: Around = (_name, _call, work) => work()): AnyTool[] {
+export function auditTools(
+  { name, root }: InstalledPackage,
+  limits: ToolLimits,
+  around: Around = (_name, _call, work) => work(),
+): AnyTool[] {
   const files = new PackageFiles(name, root);
   const common = { effect: 'none', ...limits } as const;
   return [

@@ -1,4 +1,4 @@
-import { Observable, Subscriber, type Observer, type Unsubscribable } from 'rxjs';
+import { Observable, type Observer, type Subscriber, type Unsubscribable } from 'rxjs';
 
 /** Where notifications go: a Subscriber, or one of our own records, which is given its subscription by `attach`. */
 export type Sink<T> = Observer<T>;
@@ -17,8 +17,9 @@ export class DirectObservable<T> extends Observable<T> {
   }
 }
 
-/** Gives a sink its subscription, before anything is emitted. */
+/** Gives a sink its subscription, before anything is emitted. A Subscriber may be of another copy of rxjs. */
 export function hand<T>(sink: Sink<T>, handle: Unsubscribable): void {
-  if (sink instanceof Subscriber) sink.add(handle);
-  else (sink as RelayTarget<T>).attach(handle);
+  const { attach } = sink as Partial<RelayTarget<T>>;
+  if (typeof attach === 'function') attach.call(sink, handle);
+  else (sink as Subscriber<T>).add(handle);
 }

@@ -10,7 +10,8 @@ interface IteratorTarget<T> {
   complete(): void;
   /** It has stopped after it was told to. */
   ended(): void;
-  torn(error: unknown): void;
+  /** Its last step failed after it was told to stop, and its `return()` has not settled. */
+  stopFailed(error: unknown): void;
 }
 
 /**
@@ -38,7 +39,7 @@ export class IteratorRun<T> implements Unsubscribable {
       () => iterator.next(),
       (result) => this.pulled(iterator, result),
       (error) => {
-        if (this.stopped && iterator.return !== undefined) return this.target.torn(error);
+        if (this.stopped && iterator.return !== undefined) return this.target.stopFailed(error);
         this.stopped = true;
         this.target.error(error);
       },

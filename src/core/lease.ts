@@ -155,6 +155,10 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     this.rare.handle = handle;
   }
 
+  stopFailed(error: unknown): void {
+    if (!this.isCancellation(error)) this.torn(error);
+  }
+
   torn(error: unknown): void {
     this.up.failed({ error, phase: 'cleanup' });
   }

@@ -1,4 +1,4 @@
-import { Observable, UnsubscriptionError, type Unsubscribable } from 'rxjs';
+import { Observable, type Unsubscribable, type UnsubscriptionError } from 'rxjs';
 import { DirectObservable, type RelayTarget } from './direct.js';
 
 export type { RelayTarget };
@@ -24,7 +24,8 @@ export function tearDown(handle: Unsubscribable | undefined, target: Pick<RelayT
   try {
     handle?.unsubscribe();
   } catch (error) {
-    if (error instanceof UnsubscriptionError) error.errors.forEach((each) => target.torn(each));
-    else target.torn(error);
+    const errors =
+      (error as Partial<UnsubscriptionError> | null)?.name === 'UnsubscriptionError' ? (error as UnsubscriptionError).errors : [error];
+    for (const each of errors) target.torn(each);
   }
 }

@@ -142,13 +142,17 @@ export class Child<T, R> extends Lease<R> {
   finish(): void {
     const { scope, up } = this;
     this.flags |= OVER;
-    const reason = scope?.cancellation?.reason;
-    if (reason?.kind === 'deadline' && scope?.cancellation !== up.cancellation && !this.is(FAILED)) {
-      this.failed({ error: new DeadlineExceededError(reason.ms, reason.label, 0, up.report()), phase: 'run' });
-    }
+    const own = scope !== undefined && scope.cancellation !== up.cancellation ? scope.cancellation?.reason : undefined;
+    if (own?.kind === 'deadline' && !this.is(FAILED)) this.failed({ error: this.tooLate(own.ms, own.label), phase: 'run' });
     up.childClosed(this);
     up.delist(this);
     this.runAfterwards();
+  }
+
+  private tooLate(ms: number, label: string | undefined): DeadlineExceededError {
+    const below = (this.scope as ChildContext<T, R>).report();
+    const abandoned = this.is(ABANDONED) ? [this.info(), ...below.abandoned] : below.abandoned;
+    return new DeadlineExceededError(ms, label, 0, { ...below, abandoned });
   }
 
   get finished(): boolean {

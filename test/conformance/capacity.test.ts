@@ -1,4 +1,21 @@
-import { catchError, concat, defer, EMPTY, finalize, from, merge, NEVER, Observable, of, range, retry, Subject, take, timeout, timer } from 'rxjs';
+import {
+  catchError,
+  concat,
+  defer,
+  EMPTY,
+  finalize,
+  from,
+  merge,
+  NEVER,
+  Observable,
+  of,
+  range,
+  retry,
+  Subject,
+  take,
+  timeout,
+  timer,
+} from 'rxjs';
 import { fanOutScoped, takeWithin, type FanOutOptions } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import { fake } from '../support/promises.js';
@@ -29,7 +46,7 @@ describe('capacity', () => {
       const source = cold('(abcdef|)');
       // ---a          a 3, then c 5, then e 4
       // ----b         b 4, then d 3, then f 5
-      const children = Object.fromEntries([...'abcdef'].map((key, i) => [key, cold(`${'-'.repeat(3 + (i % 3))}(${key}|)`)]));
+      const children = Object.fromEntries('abcdef'.split('').map((key, i) => [key, cold(`${'-'.repeat(3 + (i % 3))}(${key}|)`)]));
       const result = source.pipe(fanOutScoped((key) => children[key] as Observable<string>, { concurrency: 2 }));
       expectObservable(result).toBe('---ab--dc--e-(f|)');
       expectSubscriptions(source.subscriptions).toBe('(^!)');
@@ -60,11 +77,7 @@ describe('capacity', () => {
   it('Q02 a timed-out call keeps its slot until it has really settled', () =>
     fake(async ({ works, watch, lines, advance }) => {
       const tasks = ['A', 'B', 'C'].map((name) => works.deaf(name, 30, name));
-      watch(
-        from(tasks).pipe(
-          fanOutScoped((task, _, ctx) => ctx.call(task).pipe(timeout(5)), { concurrency: 1, policy: 'settle' }),
-        ),
-      );
+      watch(from(tasks).pipe(fanOutScoped((task, _, ctx) => ctx.call(task).pipe(timeout(5)), { concurrency: 1, policy: 'settle' })));
       await advance(200);
       expect(works.peak).toBe(1);
       expect(lines.filter((line) => line.endsWith('settled'))).toEqual(['30 A settled', '60 B settled', '90 C settled']);
@@ -76,7 +89,9 @@ describe('capacity', () => {
       let attempt = 0;
       const attempts = (value: string) => (signal: AbortSignal) =>
         (attempt++ % 2 === 0 ? works.deaf(`slow ${value}`, 30, value) : works.deaf(`quick ${value}`, 2, value))(signal);
-      watch(from(['a', 'b']).pipe(fanOutScoped((value, _, ctx) => ctx.call(attempts(value)).pipe(timeout(20), retry(1)), { concurrency: 1 })));
+      watch(
+        from(['a', 'b']).pipe(fanOutScoped((value, _, ctx) => ctx.call(attempts(value)).pipe(timeout(20), retry(1)), { concurrency: 1 })),
+      );
       await advance(300);
       expect(works.peak).toBe(1);
       expect(lines).toEqual([
@@ -90,13 +105,18 @@ describe('capacity', () => {
       const shapes = [
         <T>(call: Observable<T>) => call.pipe(timeout(3), retry(1)),
         <T>(call: Observable<T>) => call.pipe(take(1)),
-        <T>(call: Observable<T>) => call.pipe(timeout(4), catchError(() => call)),
+        <T>(call: Observable<T>) =>
+          call.pipe(
+            timeout(4),
+            catchError(() => call),
+          ),
         <T>(call: Observable<T>) => call,
       ];
       watch(
         range(0, 24).pipe(
           fanOutScoped(
-            (i, _, ctx) => (shapes[i % 4] as (call: Observable<number>) => Observable<number>)(ctx.call(works.deaf(`${i}`, 2 + (i % 5) * 3, i))),
+            (i, _, ctx) =>
+              (shapes[i % 4] as (call: Observable<number>) => Observable<number>)(ctx.call(works.deaf(`${i}`, 2 + (i % 5) * 3, i))),
             { concurrency: 3, policy: 'settle' },
           ),
         ),

@@ -75,14 +75,7 @@ describe('cleanup and acknowledgement', () => {
       );
       watch(
         source.pipe(
-          fanOutScoped((index, _, ctx) =>
-            index === 1
-              ? ctx.call(() => throwing('call'))
-              : merge(
-                  failing(2, 'boom'),
-                  throwing('own'),
-                ),
-          ),
+          fanOutScoped((index, _, ctx) => (index === 1 ? ctx.call(() => throwing('call')) : merge(failing(2, 'boom'), throwing('own')))),
         ),
       );
       flush();
@@ -93,12 +86,7 @@ describe('cleanup and acknowledgement', () => {
 
   it('A07 all teardowns run even if one throws', () =>
     virtual(({ watch, note, lines, flush }) => {
-      const children = [
-        failing(5, 'boom'),
-        torn(() => note('one')),
-        throwing('two', () => note('two')),
-        torn(() => note('three')),
-      ];
+      const children = [failing(5, 'boom'), torn(() => note('one')), throwing('two', () => note('two')), torn(() => note('three'))];
       watch(from(children).pipe(fanOutScoped((child) => child)));
       flush();
       expect(lines.slice(0, 3).sort()).toEqual(['5 one', '5 three', '5 two']);
@@ -174,7 +162,10 @@ describe('grace', () => {
     virtual(({ watch, lines, flush }) => {
       watch(
         from([0, 1]).pipe(
-          fanOutScoped((index, _, ctx) => (index === 0 ? failing(5, 'boom') : cleaning(ctx, cleanupMs)), graceMs === undefined ? {} : { graceMs }),
+          fanOutScoped(
+            (index, _, ctx) => (index === 0 ? failing(5, 'boom') : cleaning(ctx, cleanupMs)),
+            graceMs === undefined ? {} : { graceMs },
+          ),
         ),
       );
       flush();
@@ -200,7 +191,7 @@ describe('grace', () => {
       const errors: ScopeError[] = [];
       from([0, 1])
         .pipe(fanOutScoped((index, _, ctx) => (index === 0 ? failing(5, 'boom') : cleaning(ctx, 10)), { graceMs: 10 }))
-        .subscribe({ error: (error) => isScopeError(error) && errors.push(error) });
+        .subscribe({ error: (error: unknown) => isScopeError(error) && errors.push(error) });
       flush();
       expect(errors[0]?.abandoned).toEqual([]);
       expect(errors[0]?.outcomes).toMatchObject([{ status: 'failed' }, { status: 'cancelled' }]);
@@ -251,10 +242,16 @@ describe('grace', () => {
       const group = handle();
       watch(
         of(1).pipe(
-          fanOutScoped((value, _, ctx) => {
-            ctx.call(() => Object.assign(new Promise<never>(() => {}))).pipe(takeUntil(timer(2))).subscribe();
-            return later(4, value);
-          }, { graceMs: 10, onScope: group.take }),
+          fanOutScoped(
+            (value, _, ctx) => {
+              ctx
+                .call(() => new Promise<never>(() => {}))
+                .pipe(takeUntil(timer(2)))
+                .subscribe();
+              return later(4, value);
+            },
+            { graceMs: 10, onScope: group.take },
+          ),
         ),
       );
       flush();
@@ -399,7 +396,8 @@ describe('track', () => {
   it('is waited for while open, while closing, while cancelling', () =>
     virtual(({ watch, at, lines, flush }) => {
       const group = handle();
-      const during = (state: string, when: number, run: () => void): void => at(when, () => (expect(group.scope.dump().state).toBe(state), run()));
+      const during = (state: string, when: number, run: () => void): void =>
+        at(when, () => (expect(group.scope.dump().state).toBe(state), run()));
       const source = new Subject<number>();
       watch(source.pipe(fanOutScoped((value) => of(value), { onScope: group.take })));
       during('open', 1, () => group.scope.track(pause(5)));
@@ -414,7 +412,9 @@ describe('track', () => {
   it('in a closed scope throws ScopeCancelledError, and a rejection of the promise is not unhandled', () =>
     fake(async ({ advance }) => {
       const group = handle();
-      of(1).pipe(fanOutScoped((value) => of(value), { onScope: group.take })).subscribe();
+      of(1)
+        .pipe(fanOutScoped((value) => of(value), { onScope: group.take }))
+        .subscribe();
       expect(() => group.scope.track(Promise.reject(new Error('late cleanup')))).toThrow('The scope was cancelled');
       await advance(0);
     }));
@@ -483,9 +483,7 @@ describe('acquire', () => {
   it('closes after the calls that used it have acknowledged the cancel', () =>
     fake(async ({ note, works, watch, lines, advance }) => {
       const group = handle();
-      watch(
-        scoped((scope) => concat(open(scope, 'a', note, 1), scope.call(works.deaf('user of a', 20, 1))), { onScope: group.take }),
-      );
+      watch(scoped((scope) => concat(open(scope, 'a', note, 1), scope.call(works.deaf('user of a', 20, 1))), { onScope: group.take }));
       await advance(5);
       group.scope.cancel();
       await advance(50);
@@ -537,7 +535,10 @@ describe('acquire', () => {
         scoped((scope) =>
           concat(
             open(scope, 'a', note),
-            scope.acquire(() => Promise.resolve('b'), () => Promise.reject(new Error('close b'))),
+            scope.acquire(
+              () => Promise.resolve('b'),
+              () => Promise.reject(new Error('close b')),
+            ),
             scope.acquire(
               () => Promise.resolve('c'),
               () => {
@@ -582,7 +583,14 @@ describe('acquire', () => {
 
   it('a failed open is a failure of the call and leaves nothing to close', () =>
     fake(async ({ watch, lines, advance }) => {
-      watch(scoped((scope) => scope.acquire(() => Promise.reject(new Error('no socket')), () => expect.unreachable())));
+      watch(
+        scoped((scope) =>
+          scope.acquire(
+            () => Promise.reject(new Error('no socket')),
+            () => expect.unreachable(),
+          ),
+        ),
+      );
       watch(
         scoped((scope) =>
           scope.acquire(
@@ -599,7 +607,14 @@ describe('acquire', () => {
 
   it('a close may answer with an Observable', () =>
     fake(async ({ watch, lines, advance, note }) => {
-      watch(scoped((scope) => scope.acquire(() => Promise.resolve('a'), () => pause(7).pipe(tap({ complete: () => note('closed') })))));
+      watch(
+        scoped((scope) =>
+          scope.acquire(
+            () => Promise.resolve('a'),
+            () => pause(7).pipe(tap({ complete: () => note('closed') })),
+          ),
+        ),
+      );
       await advance(20);
       expect(lines).toEqual(['0 next a', '7 closed', '7 complete']);
     }));
@@ -607,7 +622,9 @@ describe('acquire', () => {
   it('on a scope that refuses calls opens nothing', () =>
     fake(async ({ watch, lines, note, advance }) => {
       const group = handle();
-      of(1).pipe(fanOutScoped((value) => of(value), { onScope: group.take })).subscribe();
+      of(1)
+        .pipe(fanOutScoped((value) => of(value), { onScope: group.take }))
+        .subscribe();
       watch(open(group.scope, 'a', note));
       await advance(10);
       expect(lines).toEqual(['0 error Cancelled(explicit)']);
@@ -627,7 +644,10 @@ describe('teardown', () => {
       watch(of(1).pipe(fanOutScoped(() => rude)));
       watch(of(1).pipe(fanOutScoped((_, __, ctx) => ctx.call(() => rude))), 'call');
       watch(rude.pipe(takeWithin(10)), 'takeWithin');
-      watch(scoped(() => rude), 'scoped');
+      watch(
+        scoped(() => rude),
+        'scoped',
+      );
       flush();
       expect(lines).toEqual([
         ...['0 next 1', '0 error ScopeError[rude]'],
@@ -637,18 +657,27 @@ describe('teardown', () => {
       ]);
     }));
 
-  it.each(['completes', 'fails'] as const)('a call whose Observable %s synchronously is over when subscribe() has returned and its teardown has run', (end) =>
-    virtual(({ watch, note, lines, flush }) => {
-      const instant = new Observable<never>((out) => {
-        if (end === 'completes') out.complete();
-        else out.error('boom');
-        note('subscribed');
-        return () => note('torn down');
-      });
-      watch(scoped((scope) => concat(pause(5), scope.call(() => instant))));
-      flush();
-      expect(lines).toEqual(['5 subscribed', '5 torn down', end === 'completes' ? '5 complete' : '5 error ScopeError[boom]']);
-    }),
+  it.each(['completes', 'fails'] as const)(
+    'a call whose Observable %s synchronously is over when subscribe() has returned and its teardown has run',
+    (end) =>
+      virtual(({ watch, note, lines, flush }) => {
+        const instant = new Observable<never>((out) => {
+          if (end === 'completes') out.complete();
+          else out.error('boom');
+          note('subscribed');
+          return () => note('torn down');
+        });
+        watch(
+          scoped((scope) =>
+            concat(
+              pause(5),
+              scope.call(() => instant),
+            ),
+          ),
+        );
+        flush();
+        expect(lines).toEqual(['5 subscribed', '5 torn down', end === 'completes' ? '5 complete' : '5 error ScopeError[boom]']);
+      }),
   );
 
   it('of an asynchronous child that throws on completion is a failure too', () =>
@@ -679,9 +708,14 @@ describe('teardown', () => {
       watch(of(1).pipe(fanOutScoped(() => rude)), 'failFast');
       watch(of(1).pipe(fanOutScoped(() => rude, { policy: 'collect' })), 'collect');
       watch(of(1).pipe(fanOutScoped((_, __, ctx) => ctx.call(() => rude))), 'call');
-      watch(scoped(() => rude), 'scoped');
+      watch(
+        scoped(() => rude),
+        'scoped',
+      );
       watch(rude.pipe(takeWithin(10)), 'takeWithin');
       flush();
-      expect(lines).toEqual(['failFast', 'collect', 'call', 'scoped', 'takeWithin'].map((name) => `3 ${name} error ScopeError[boom, teardown]`));
+      expect(lines).toEqual(
+        ['failFast', 'collect', 'call', 'scoped', 'takeWithin'].map((name) => `3 ${name} error ScopeError[boom, teardown]`),
+      );
     }));
 });

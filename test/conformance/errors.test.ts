@@ -42,7 +42,7 @@ describe('errors and aggregation', () => {
       let caught: unknown;
       of(1)
         .pipe(fanOutScoped(() => throwError(() => boom)))
-        .subscribe({ error: (error) => (caught = error) });
+        .subscribe({ error: (error: unknown) => (caught = error) });
       flush();
       const error = shouldBeScopeError(caught);
       expect(error).toBeInstanceOf(AggregateError);
@@ -124,7 +124,7 @@ describe('errors and aggregation', () => {
             .subscribe({ next: () => errors.push('next'), error: (error) => errors.push(error), complete: () => errors.push('complete') });
         }
       };
-      run(() => Promise.reject(value as unknown));
+      run(() => Promise.reject(value));
       run(() => {
         throw value;
       });
@@ -167,7 +167,7 @@ describe('errors and aggregation', () => {
       let caught: unknown;
       from([1, 2])
         .pipe(fanOutScoped((ms) => failing(ms, same), { policy: 'collect' }))
-        .subscribe({ error: (error) => (caught = error) });
+        .subscribe({ error: (error: unknown) => (caught = error) });
       flush();
       const error = shouldBeScopeError(caught);
       expect(error.errors).toEqual([same, same]);
@@ -185,15 +185,11 @@ describe('errors and aggregation', () => {
         .pipe(
           fanOutScoped(() =>
             from([1, 2]).pipe(
-              fanOutScoped(() =>
-                from(['x', 'y']).pipe(
-                  fanOutScoped((error) => throwError(() => error), { policy: 'collect' }),
-                ),
-              ),
+              fanOutScoped(() => from(['x', 'y']).pipe(fanOutScoped((error) => throwError(() => error), { policy: 'collect' }))),
             ),
           ),
         )
-        .subscribe({ error: (error) => (caught = error) });
+        .subscribe({ error: (error: unknown) => (caught = error) });
       flush();
       const error = shouldBeScopeError(caught);
       expect(brief(error)).toBe('ScopeError[ScopeError[ScopeError[x, y]]]');
@@ -207,7 +203,7 @@ describe('errors and aggregation', () => {
         .pipe(
           fanOutScoped((index) => (index === 0 ? of('ok') : index === 1 ? failing(5, 'boom') : NEVER), { concurrency: 2, outcomes: 'all' }),
         )
-        .subscribe({ error: (error) => (caught = error) });
+        .subscribe({ error: (error: unknown) => (caught = error) });
       flush();
       expect(shouldBeScopeError(caught).outcomes.map(outcomeLine)).toEqual([
         '0 fulfilled ok',

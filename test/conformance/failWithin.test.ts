@@ -9,7 +9,7 @@ import { cleaning, failing, later, torn, virtual } from '../support/virtual.js';
 /** The DeadlineExceededError that a stream ends with. */
 function catching(source: Observable<unknown>): { readonly error: DeadlineExceededError } {
   let caught: unknown;
-  source.subscribe({ error: (error) => (caught = error) });
+  source.subscribe({ error: (error: unknown) => (caught = error) });
   return {
     get error() {
       if (!isDeadlineExceededError(caught)) throw new Error(`no DeadlineExceededError: ${brief(caught)}`);
@@ -66,7 +66,7 @@ describe('failWithin', () => {
       let caught: unknown;
       failing(2, own)
         .pipe(failWithin(5))
-        .subscribe({ error: (error) => (caught = error) });
+        .subscribe({ error: (error: unknown) => (caught = error) });
       watch(failing(2, undefined).pipe(failWithin(5)));
       flush();
       expect(caught).toBe(own);
@@ -119,12 +119,17 @@ describe('failWithin', () => {
     fake(async ({ works, advance, now }) => {
       let at = 0;
       const found = catching(
-        scoped((scope) => scope.call(works.stuck('x'), { label: 'payment' })).pipe(failWithin(5, { graceMs: 15 }), tap({ error: () => (at = now()) })),
+        scoped((scope) => scope.call(works.stuck('x'), { label: 'payment' })).pipe(
+          failWithin(5, { graceMs: 15 }),
+          tap({ error: () => (at = now()) }),
+        ),
       );
       await advance(50);
       expect(at).toBe(20 + 2 * TURN);
       expect(found.error.abandoned).toMatchObject([{ label: 'payment', ageMs: 20 + 2 * TURN }]);
-      expect(found.error.message).toBe('The deadline of 5 ms passed after 0 values; abandoned after the grace, may still complete: "payment".');
+      expect(found.error.message).toBe(
+        'The deadline of 5 ms passed after 0 values; abandoned after the grace, may still complete: "payment".',
+      );
     }));
 });
 
@@ -154,7 +159,12 @@ describe('what failWithin carries', () => {
 
   it('not the failures that an inner settle has told already', () =>
     virtual(({ flush }) => {
-      const found = catching(of(1, 2).pipe(fanOutScoped((i) => (i === 1 ? failing(1, 'told') : NEVER), { policy: 'settle' }), failWithin(5)));
+      const found = catching(
+        of(1, 2).pipe(
+          fanOutScoped((i) => (i === 1 ? failing(1, 'told') : NEVER), { policy: 'settle' }),
+          failWithin(5),
+        ),
+      );
       flush();
       expect(found.error).toMatchObject({ seen: 1, suppressed: [] });
     }));
@@ -164,9 +174,7 @@ describe('failWithin and its neighbours', () => {
   it('retry starts a new deadline for each attempt, when the one before has ended', () =>
     virtual(({ watch, note, lines, flush }) => {
       let attempt = 0;
-      watch(
-        scoped((scope) => (note(`attempt ${++attempt}`), cleaning(scope, 4))).pipe(failWithin(5), retry(2)),
-      );
+      watch(scoped((scope) => (note(`attempt ${++attempt}`), cleaning(scope, 4))).pipe(failWithin(5), retry(2)));
       flush();
       expect(lines).toEqual(['0 attempt 1', '9 attempt 2', '18 attempt 3', '27 error Deadline(5)']);
     }));

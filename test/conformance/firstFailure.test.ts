@@ -272,7 +272,12 @@ describe('the first failure', () => {
           }),
         ),
       );
-      at(2, () => watch((kept as Scope).call(() => later(10, 'late')), 'call'));
+      at(2, () =>
+        watch(
+          (kept as Scope).call(() => later(10, 'late')),
+          'call',
+        ),
+      );
       flush();
       expect(lines).toEqual(['4 call error Cancelled(sibling-failed)', '4 error ScopeError[boom]']);
     }));

@@ -36,7 +36,9 @@ describe('introspection', () => {
         .subscribe();
       at(3, () => {
         const tree = group.scope.dump();
-        expect(labels(tree)).toEqual(expect.arrayContaining(['fleet closing', 'agent open', 'search running', 'payment shielded', 'inner open', 'model running']));
+        expect(labels(tree)).toEqual(
+          expect.arrayContaining(['fleet closing', 'agent open', 'search running', 'payment shielded', 'inner open', 'model running']),
+        );
         const agent = find(tree, 'agent');
         expect(agent?.path).toEqual(['fleet', 'agent']);
         expect(agent?.calls.map(({ ageMs }) => ageMs)).toEqual([3, 3]);
@@ -46,7 +48,9 @@ describe('introspection', () => {
       at(6, () => {
         const tree = group.scope.dump();
         expect(tree.reason).toEqual({ kind: 'explicit' });
-        expect(labels(tree)).toEqual(expect.arrayContaining(['fleet cancelling', 'payment shielded', 'inner cancelling', 'cleaning 5 cleanup']));
+        expect(labels(tree)).toEqual(
+          expect.arrayContaining(['fleet cancelling', 'payment shielded', 'inner cancelling', 'cleaning 5 cleanup']),
+        );
       });
       at(10, () => expect(labels(group.scope.dump())).toEqual(['fleet closed']));
       flush();
@@ -90,7 +94,8 @@ describe('timers', () => {
     const before = timers();
     const scopes = [handle(), handle(), handle(), handle()];
     const [acknowledged, deadline, moved, graced] = scopes.map(({ take }) => take);
-    const coop = (signal: AbortSignal): Promise<never> => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
+    const coop = (signal: AbortSignal): Promise<never> =>
+      new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
     const subscriptions = [
       of(1).pipe(fanOutScoped((_, __, ctx) => ctx.call(coop), { graceMs: 5000, onScope: acknowledged as (scope: Scope) => void })),
       interval(1).pipe(take(3), takeWithin(60_000, { onScope: deadline as (scope: Scope) => void })),
@@ -119,7 +124,10 @@ describe('timers', () => {
   it('H03 a scope without a deadline arms none while it runs', async () => {
     const before = timers();
     const subscription = of(1)
-      .pipe(fanOutScoped((_, __, ctx) => ctx.call(() => NEVER)), takeWithin(null))
+      .pipe(
+        fanOutScoped((_, __, ctx) => ctx.call(() => NEVER)),
+        takeWithin(null),
+      )
       .subscribe();
     await sleep(1);
     expect(timers()).toBe(before);
@@ -135,7 +143,9 @@ describe('marbles', () => {
       const b = cold('     ----------');
       const cleanup = cold('-----|');
       const result = source.pipe(
-        fanOutScoped((key, _, ctx) => (key === 'a' ? a : new Observable<string>((out) => (out.add(b.subscribe(out)), () => ctx.track(cleanup))))),
+        fanOutScoped((key, _, ctx) =>
+          key === 'a' ? a : new Observable<string>((out) => (out.add(b.subscribe(out)), () => ctx.track(cleanup))),
+        ),
         briefly(),
       );
       expectObservable(result).toBe('--------#', undefined, 'ScopeError[boom]');
@@ -242,7 +252,11 @@ describe('async context', () => {
       ),
     );
     subscription.unsubscribe();
-    const expected = ['alice', 'bob', 'carol'].flatMap((name) => [`${name} torn down as ${name}`, `${name} ends as ${name}`, `${name} completes as ${name}`]);
+    const expected = ['alice', 'bob', 'carol'].flatMap((name) => [
+      `${name} torn down as ${name}`,
+      `${name} ends as ${name}`,
+      `${name} completes as ${name}`,
+    ]);
     expect(seen.sort()).toEqual(expected.sort());
   });
 
@@ -270,12 +284,22 @@ describe('async context', () => {
   it('the end of an output that waited for a call is told in the subscriber’s context', async () => {
     const seen: unknown[] = [];
     const controller = new AbortController();
-    await new Promise<void>((resolve) =>
-      user.run('alice', () =>
-        scoped((scope) => scope.call((signal) => new Promise<never>((_, reject) => signal.addEventListener('abort', () => setTimeout(() => reject(signal.reason as Error), 2)))), {
-          signal: controller.signal,
-        }).subscribe({ error: () => (seen.push(user.getStore()), resolve()) }),
-      ) && user.run('bob', () => controller.abort()),
+    await new Promise<void>(
+      (resolve) =>
+        user.run('alice', () =>
+          scoped(
+            (scope) =>
+              scope.call(
+                (signal) =>
+                  new Promise<never>((_, reject) =>
+                    signal.addEventListener('abort', () => setTimeout(() => reject(signal.reason as Error), 2)),
+                  ),
+              ),
+            {
+              signal: controller.signal,
+            },
+          ).subscribe({ error: () => (seen.push(user.getStore()), resolve()) }),
+        ) && user.run('bob', () => controller.abort()),
     );
     expect(seen).toEqual(['alice']);
   });
@@ -297,10 +321,14 @@ describe('cost', () => {
     const group = handle();
     const subscription = source
       .pipe(
-        fanOutScoped((i, _, ctx) => (i % 4 === 0 ? of(i) : i % 4 === 1 ? ctx.call(async () => i) : i % 4 === 2 ? ctx.call(() => of(i)) : Promise.resolve(i)), {
-          concurrency: 64,
-          onScope: group.take,
-        }),
+        fanOutScoped(
+          (i, _, ctx) =>
+            i % 4 === 0 ? of(i) : i % 4 === 1 ? ctx.call(async () => i) : i % 4 === 2 ? ctx.call(() => of(i)) : Promise.resolve(i),
+          {
+            concurrency: 64,
+            onScope: group.take,
+          },
+        ),
       )
       .subscribe(() => count++);
     const feed = async (from: number, to: number): Promise<void> => {
@@ -330,8 +358,12 @@ describe('cost', () => {
         agent.call(() => of(i)).subscribe();
         agent.call(async () => i).subscribe();
         scope.track(Promise.resolve());
-        of(i).pipe(takeWithin(1000, { within: scope })).subscribe();
-        of(i).pipe(fanOutScoped((value) => of(value), { within: scope })).subscribe();
+        of(i)
+          .pipe(takeWithin(1000, { within: scope }))
+          .subscribe();
+        of(i)
+          .pipe(fanOutScoped((value) => of(value), { within: scope }))
+          .subscribe();
         if (i % 200 === 0) await sleep(0);
       }
     };
@@ -420,6 +452,19 @@ describe('cost', () => {
       expect(reportOf(group.scope).errors).toHaveLength(10_000);
     }));
 
+  it('10,000 children that each reach a deadline of their own', () =>
+    virtual(({ flush }) => {
+      let failures = 0;
+      range(0, 10_000)
+        .pipe(fanOutScoped((_, __, ctx) => (ctx.setDeadline(5), NEVER), { concurrency: Infinity, policy: 'collect' }))
+        .subscribe({ error: (error: AggregateError) => (failures = error.errors.length) });
+      const started = performance.now();
+      flush();
+      expect(failures).toBe(10_000);
+      // It takes a fraction of a second; with a cost that grows with the number of children it takes many.
+      expect(performance.now() - started).toBeLessThan(2500);
+    }));
+
   it('removing one of many live children costs the same, however many there are', () =>
     virtual(({ flush }) => {
       // 60,000 children that end in reverse order: with a linear removal this takes minutes.
@@ -441,14 +486,23 @@ describe('nothing is left behind', () => {
   it('after every kind of end', () =>
     fake(async ({ works, advance }) => {
       const run = (source: Observable<unknown>): void => void source.subscribe({ error: () => {} });
-      const tasks = (): ((signal: AbortSignal) => Promise<unknown>)[] => [works.coop('A', 3, 1), works.deaf('B', 4, 2), works.cleanup('C', 5)];
+      const tasks = (): ((signal: AbortSignal) => Promise<unknown>)[] => [
+        works.coop('A', 3, 1),
+        works.deaf('B', 4, 2),
+        works.cleanup('C', 5),
+      ];
       const fan = (): Observable<unknown> => from(tasks()).pipe(fanOutScoped((task, _, ctx) => ctx.call(task)));
       run(fan().pipe(takeWithin(2)));
       run(fan().pipe(failWithin(2)));
       run(fan().pipe(take(1)));
       run(scoped(fan).pipe(takeWithin(2)));
       run(from([fan(), failing(2, 'boom')]).pipe(fanOutScoped((each) => each)));
-      run(from([fan(), fan()]).pipe(fanOutScoped((each) => each, { policy: 'race' }), takeWithin(100)));
+      run(
+        from([fan(), fan()]).pipe(
+          fanOutScoped((each) => each, { policy: 'race' }),
+          takeWithin(100),
+        ),
+      );
       fan().subscribe().unsubscribe();
       await advance(200);
       expect(works.running).toBe(0);

@@ -71,35 +71,140 @@ const SHAPES: readonly (readonly [name: string, links: boolean, shape: Shape])[]
   ['takeUntil', true, (call) => call.pipe(takeUntil(NEVER))],
   ['observeOn(asyncScheduler)', true, (call) => call.pipe(observeOn(asyncScheduler))],
   ['delay', true, (call) => call.pipe(delay(1))],
-  ['finalize and tap', true, (call) => call.pipe(tap(), finalize(() => {}))],
-  ['retry() after a synchronous failure', true, (call) => once(throwError(() => 'x'), call).pipe(retry(1))],
+  [
+    'finalize and tap',
+    true,
+    (call) =>
+      call.pipe(
+        tap(),
+        finalize(() => {}),
+      ),
+  ],
+  [
+    'retry() after a synchronous failure',
+    true,
+    (call) =>
+      once(
+        throwError(() => 'x'),
+        call,
+      ).pipe(retry(1)),
+  ],
   ['catchError of a synchronous failure', true, (call) => throwError(() => 'x').pipe(catchError(() => call))],
   // Subscribed when another call of the same scope tells something: our own notifications restore it.
-  ['concat behind another call', true, (call, make) => concat(make(() => timer(2)), call)],
+  [
+    'concat behind another call',
+    true,
+    (call, make) =>
+      concat(
+        make(() => timer(2)),
+        call,
+      ),
+  ],
   ['concatMap behind another call', true, (call, make) => of(1, 2).pipe(concatMap((i) => (i === 1 ? make(() => timer(2)) : call)))],
   ['retry() after a call that failed', true, (call, make) => once(make(failsAfter(2)), call).pipe(retry(1))],
-  ['repeat() after a call that completed', true, (call, make) => once(make(() => timer(2).pipe(take(0))), call).pipe(repeat(2))],
+  [
+    'repeat() after a call that completed',
+    true,
+    (call, make) =>
+      once(
+        make(() => timer(2).pipe(take(0))),
+        call,
+      ).pipe(repeat(2)),
+  ],
   ['catchError of a call that failed', true, (call, make) => make(failsAfter(2)).pipe(catchError(() => call))],
   ['expand from a call’s value', true, (call, make) => make(() => timer(2)).pipe(expand((value) => (value === 0 ? call : NEVER)))],
   ['switchMap from a call’s value', true, (call, make) => make(() => timer(2)).pipe(switchMap(() => call))],
-  ['mergeMap behind a fan-out', true, (call) => of(1).pipe(fanOutScoped(() => timer(2)), mergeMap(() => call))],
+  [
+    'mergeMap behind a fan-out',
+    true,
+    (call) =>
+      of(1).pipe(
+        fanOutScoped(() => timer(2)),
+        mergeMap(() => call),
+      ),
+  ],
   ['concatWith behind takeWithin', true, (call) => NEVER.pipe(takeWithin(2), concatWith(call))],
-  ['catchError behind scoped', true, (call) => scoped(() => timer(2).pipe(map(() => { throw 'x'; }))).pipe(catchError(() => call))],
+  [
+    'catchError behind scoped',
+    true,
+    (call) =>
+      scoped(() =>
+        timer(2).pipe(
+          map(() => {
+            throw 'x';
+          }),
+        ),
+      ).pipe(catchError(() => call)),
+  ],
   // Subscribed by somebody else's timer, promise or queue: only ctx links.
   ['timer, mergeMap', false, (call) => timer(2).pipe(mergeMap(() => call))],
   ['promise, mergeMap', false, (call) => from(Promise.resolve(1)).pipe(mergeMap(() => call))],
   ['concat behind a timer', false, (call) => concat(timer(2), call)],
   ['the queue of concatMap', false, (call) => of(1, 2).pipe(concatMap((i) => (i === 1 ? timer(2) : call)))],
-  ['retry() after an asynchronous failure', false, (call) => once(timer(2).pipe(map(() => { throw 'x'; })), call).pipe(retry(1))],
-  ['retry({ delay })', false, (call) => once(throwError(() => 'x'), call).pipe(retry({ count: 1, delay: 2 }))],
+  [
+    'retry() after an asynchronous failure',
+    false,
+    (call) =>
+      once(
+        timer(2).pipe(
+          map(() => {
+            throw 'x';
+          }),
+        ),
+        call,
+      ).pipe(retry(1)),
+  ],
+  [
+    'retry({ delay })',
+    false,
+    (call) =>
+      once(
+        throwError(() => 'x'),
+        call,
+      ).pipe(retry({ count: 1, delay: 2 })),
+  ],
   ['retry({ delay }) of a call', false, (call, make) => once(make(failsAfter(1)), call).pipe(retry({ count: 1, delay: 2 }))],
   ['repeat({ delay })', false, (call) => once(of(1), call).pipe(repeat({ count: 2, delay: 2 }))],
-  ['catchError of an asynchronous failure', false, (call) => timer(2).pipe(map(() => { throw 'x'; }), catchError(() => call))],
+  [
+    'catchError of an asynchronous failure',
+    false,
+    (call) =>
+      timer(2).pipe(
+        map(() => {
+          throw 'x';
+        }),
+        catchError(() => call),
+      ),
+  ],
   ['timeout({ with })', false, (call) => NEVER.pipe(timeout({ each: 2, with: () => call }))],
   ['subscribeOn(asyncScheduler)', false, (call) => call.pipe(subscribeOn(asyncScheduler))],
-  ['observeOn(asyncScheduler), mergeMap', false, (call) => of(1).pipe(observeOn(asyncScheduler), mergeMap(() => call))],
-  ['delay, switchMap', false, (call) => of(1).pipe(delay(2), switchMap(() => call))],
-  ['a call’s value through observeOn', false, (call, make) => make(() => of(1)).pipe(observeOn(asyncScheduler), mergeMap(() => call))],
+  [
+    'observeOn(asyncScheduler), mergeMap',
+    false,
+    (call) =>
+      of(1).pipe(
+        observeOn(asyncScheduler),
+        mergeMap(() => call),
+      ),
+  ],
+  [
+    'delay, switchMap',
+    false,
+    (call) =>
+      of(1).pipe(
+        delay(2),
+        switchMap(() => call),
+      ),
+  ],
+  [
+    'a call’s value through observeOn',
+    false,
+    (call, make) =>
+      make(() => of(1)).pipe(
+        observeOn(asyncScheduler),
+        mergeMap(() => call),
+      ),
+  ],
 ];
 
 /** The first subscription goes to `first`, the next to `then`. */
@@ -187,7 +292,12 @@ describe('which shapes link a call to the scope around it', () => {
   it('a call that is not linked is waited for all the same if the scope tears it down', () =>
     fake(async ({ works, watch, lines, advance }) => {
       const call = looseCall(works.deaf('call', 50, 'value'));
-      watch(timer(2).pipe(mergeMap(() => call), takeWithin(10)));
+      watch(
+        timer(2).pipe(
+          mergeMap(() => call),
+          takeWithin(10),
+        ),
+      );
       await advance(100);
       expect(lines).toEqual(['52 call settled', '52 complete']);
     }));
@@ -195,7 +305,12 @@ describe('which shapes link a call to the scope around it', () => {
   it('a call that is not linked and was left before is nobody’s', () =>
     fake(async ({ works, watch, lines, advance }) => {
       const call = looseCall(works.deaf('call', 50, 'value'));
-      watch(timer(2).pipe(mergeMap(() => call.pipe(takeUntil(timer(3)))), takeWithin(10)));
+      watch(
+        timer(2).pipe(
+          mergeMap(() => call.pipe(takeUntil(timer(3)))),
+          takeWithin(10),
+        ),
+      );
       await advance(100);
       expect(lines).toEqual(['5 complete', '52 call settled']);
     }));
@@ -219,7 +334,9 @@ describe('which shapes link a call to the scope around it', () => {
       throw new Error('project');
     });
     const subscription = NEVER.pipe(takeWithin(null)).subscribe();
-    of(1).pipe(rude).subscribe({ error: () => {} });
+    of(1)
+      .pipe(rude)
+      .subscribe({ error: () => {} });
     call.subscribe();
     subscription.unsubscribe();
     call.subscribe();

@@ -1,4 +1,20 @@
-import { catchError, concat, defer, EMPTY, from, merge, NEVER, Observable, of, retry, switchMap, takeUntil, tap, throwError, timer } from 'rxjs';
+import {
+  catchError,
+  concat,
+  defer,
+  EMPTY,
+  from,
+  merge,
+  NEVER,
+  Observable,
+  of,
+  retry,
+  switchMap,
+  takeUntil,
+  tap,
+  throwError,
+  timer,
+} from 'rxjs';
 import { failWithin, fanOutScoped, isScopeCancelledError, isScopeError, scoped, takeWithin, type Scope } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import { brief, briefly, kinds } from '../support/brief.js';
@@ -48,9 +64,7 @@ describe('nesting and retry', () => {
       const inner = from([0, 1]).pipe(
         fanOutScoped((index, _, ctx) => (index === 0 ? failing(3, 'boom') : cleaning(ctx, 20, () => note('cleaned')))),
       );
-      watch(
-        of(1).pipe(fanOutScoped(() => inner.pipe(catchError(() => defer(() => (note('fallback'), of('fallback value'))))))),
-      );
+      watch(of(1).pipe(fanOutScoped(() => inner.pipe(catchError(() => defer(() => (note('fallback'), of('fallback value'))))))));
       flush();
       expect(lines).toEqual(['23 cleaned', '23 fallback', '23 next fallback value', '23 complete']);
     }));
@@ -119,7 +133,9 @@ describe('nesting and retry', () => {
         of(1).pipe(
           fanOutScoped((_, __, within) =>
             concat(of('first'), later(5, 'second'), later(5, 'third')).pipe(
-              switchMap((name) => (name === 'third' ? of(name) : scoped((scope) => cleaning(scope, 20, () => note(`${name} cleaned`)), { within }))),
+              switchMap((name) =>
+                name === 'third' ? of(name) : scoped((scope) => cleaning(scope, 20, () => note(`${name} cleaned`)), { within }),
+              ),
             ),
           ),
         ),
@@ -132,7 +148,12 @@ describe('nesting and retry', () => {
     virtual(({ watch, note, at, lines, flush }) => {
       const parent = handle();
       watch(NEVER.pipe(fanOutScoped(() => NEVER, { onScope: parent.take })), 'parent');
-      at(2, () => watch(scoped((scope) => cleaning(scope, 10, () => note('cleaned')), { within: parent.scope }), 'inner'));
+      at(2, () =>
+        watch(
+          scoped((scope) => cleaning(scope, 10, () => note('cleaned')), { within: parent.scope }),
+          'inner',
+        ),
+      );
       at(5, () => parent.scope.cancel());
       flush();
       expect(lines).toEqual(['15 cleaned', '15 inner error Cancelled(parent-cancelled < explicit)', '15 parent complete']);
@@ -142,11 +163,7 @@ describe('nesting and retry', () => {
     virtual(({ watch, at, lines, flush }) => {
       const elsewhere = handle();
       watch(NEVER.pipe(fanOutScoped(() => NEVER, { onScope: elsewhere.take })), 'elsewhere');
-      watch(
-        of(1).pipe(
-          fanOutScoped(() => scoped(() => later(10, 'value'), { within: elsewhere.scope })),
-        ),
-      );
+      watch(of(1).pipe(fanOutScoped(() => scoped(() => later(10, 'value'), { within: elsewhere.scope }))));
       at(4, () => elsewhere.scope.cancel());
       flush();
       expect(lines).toEqual(['4 complete', '4 elsewhere complete']);
@@ -158,7 +175,8 @@ describe('nesting and retry', () => {
       const subscription = of(1)
         .pipe(
           fanOutScoped(
-            () => of(1).pipe(fanOutScoped((_, __, ctx) => ctx.call(works.deaf('deep', 20, 'value')), { onScope: inner.take, label: 'inner' })),
+            () =>
+              of(1).pipe(fanOutScoped((_, __, ctx) => ctx.call(works.deaf('deep', 20, 'value')), { onScope: inner.take, label: 'inner' })),
             { onScope: outer.take, label: 'outer' },
           ),
         )
@@ -166,7 +184,10 @@ describe('nesting and retry', () => {
       await advance(5);
       subscription.unsubscribe();
       await advance(50);
-      expect(reportOf(inner.scope)).toMatchObject({ late: [{ value: 'value' }], reason: { kind: 'parent-cancelled', cause: { kind: 'unsubscribed' } } });
+      expect(reportOf(inner.scope)).toMatchObject({
+        late: [{ value: 'value' }],
+        reason: { kind: 'parent-cancelled', cause: { kind: 'unsubscribed' } },
+      });
       expect(reportOf(outer.scope)).toMatchObject({ late: [{ label: 'call', path: ['outer', 'inner'], value: 'value' }] });
     }));
 
@@ -175,7 +196,15 @@ describe('nesting and retry', () => {
       watch(
         of(1).pipe(
           fanOutScoped((_, __, ctx) => {
-            const inner = of(1).pipe(fanOutScoped(() => torn(() => { throw 'inner teardown'; }), { within: ctx }));
+            const inner = of(1).pipe(
+              fanOutScoped(
+                () =>
+                  torn(() => {
+                    throw 'inner teardown';
+                  }),
+                { within: ctx },
+              ),
+            );
             return merge(inner.pipe(takeUntil(timer(3))), later(10, 'value'));
           }),
         ),
@@ -210,12 +239,19 @@ describe('child()', () => {
   it('holds its parent as long as something runs in it, and never again after', () =>
     virtual(({ watch, lines, at, flush }) => {
       const group = handle();
-      watch(of(1).pipe(fanOutScoped((value, _, ctx) => {
-        const agent = ctx.child('agent');
-        agent.call(() => pause(5)).subscribe();
-        at(3, () => agent.child('sub').track(pause(6)));
-        return of(value);
-      }, { onScope: group.take })));
+      watch(
+        of(1).pipe(
+          fanOutScoped(
+            (value, _, ctx) => {
+              const agent = ctx.child('agent');
+              agent.call(() => pause(5)).subscribe();
+              at(3, () => agent.child('sub').track(pause(6)));
+              return of(value);
+            },
+            { onScope: group.take },
+          ),
+        ),
+      );
       flush();
       expect(lines).toEqual(['0 next 1', '9 complete']);
     }));
@@ -243,8 +279,14 @@ describe('child()', () => {
       const group = handle();
       watch(NEVER.pipe(fanOutScoped(() => NEVER, { onScope: group.take })));
       const [agent, other] = [group.scope.child('agent'), group.scope.child('other')];
-      watch(agent.call(() => NEVER), 'agent');
-      watch(other.call(() => later(8, 'fine')), 'other');
+      watch(
+        agent.call(() => NEVER),
+        'agent',
+      );
+      watch(
+        other.call(() => later(8, 'fine')),
+        'other',
+      );
       at(4, () => agent.cancel('enough'));
       at(9, () => group.scope.cancel());
       flush();
@@ -280,9 +322,7 @@ describe('child()', () => {
               const agent = ctx.child('agent');
               note(agent);
               note(agent.child('sub'));
-              return of(1).pipe(
-                takeWithin(5, { label: 'timed', within: agent, onScope: note }),
-              );
+              return of(1).pipe(takeWithin(5, { label: 'timed', within: agent, onScope: note }));
             },
             { label: 'root', onScope: note },
           ),
@@ -316,9 +356,22 @@ describe('child()', () => {
       const group = handle();
       watch(NEVER.pipe(fanOutScoped(() => NEVER, { onScope: group.take })));
       const agent = group.scope.child('agent');
-      watch(agent.call(() => of('sync')), 'call');
-      at(2, () => watch(agent.call(() => later(2, 'async')), 'call'));
-      at(6, () => watch(agent.call(() => NEVER), 'call'));
+      watch(
+        agent.call(() => of('sync')),
+        'call',
+      );
+      at(2, () =>
+        watch(
+          agent.call(() => later(2, 'async')),
+          'call',
+        ),
+      );
+      at(6, () =>
+        watch(
+          agent.call(() => NEVER),
+          'call',
+        ),
+      );
       at(8, () => group.scope.cancel());
       flush();
       expect(lines).toEqual([
@@ -330,7 +383,9 @@ describe('child()', () => {
   it('of a closed scope refuses', () =>
     virtual(({ watch, lines, flush }) => {
       const group = handle();
-      of(1).pipe(fanOutScoped((value) => of(value), { onScope: group.take })).subscribe();
+      of(1)
+        .pipe(fanOutScoped((value) => of(value), { onScope: group.take }))
+        .subscribe();
       const agent = group.scope.child('agent');
       watch(agent.call(() => of(1)));
       expect(() => agent.track(EMPTY)).toThrow('The scope was cancelled');
@@ -356,7 +411,13 @@ describe('child()', () => {
       const group = handle();
       watch(NEVER.pipe(fanOutScoped(() => NEVER, { onScope: group.take })));
       const agent = group.scope.child('agent');
-      watch(agent.acquire(() => Promise.resolve('db'), (name) => note(`closing ${name}`)), 'acquire');
+      watch(
+        agent.acquire(
+          () => Promise.resolve('db'),
+          (name) => note(`closing ${name}`),
+        ),
+        'acquire',
+      );
       await advance(3);
       agent.cancel();
       await advance(1);
@@ -368,7 +429,12 @@ describe('child()', () => {
   it('acquires resources, which close with the parent’s normal end too', () =>
     fake(async ({ watch, note, lines, advance }) => {
       watch(
-        scoped((scope) => scope.child('agent').acquire(() => Promise.resolve('db'), (name) => note(`closing ${name}`))),
+        scoped((scope) =>
+          scope.child('agent').acquire(
+            () => Promise.resolve('db'),
+            (name) => note(`closing ${name}`),
+          ),
+        ),
       );
       await advance(3);
       expect(lines).toEqual(['0 next db', '0 closing db', '0 complete']);
@@ -381,7 +447,10 @@ describe('one operator around another', () => {
       const source = of(1).pipe(fanOutScoped(() => failing(2, 'boom')));
       watch(source.pipe(takeWithin(10)), 'takeWithin');
       watch(source.pipe(failWithin(10)), 'failWithin');
-      watch(scoped(() => source), 'scoped');
+      watch(
+        scoped(() => source),
+        'scoped',
+      );
       watch(of(1).pipe(fanOutScoped(() => source.pipe(failWithin(10)))), 'fanOut');
       flush();
       expect(lines).toEqual([
@@ -397,7 +466,7 @@ describe('one operator around another', () => {
       let caught: unknown;
       of(1)
         .pipe(fanOutScoped(() => NEVER.pipe(failWithin(5, { label: 'inner' }))))
-        .subscribe({ error: (error) => (caught = error) });
+        .subscribe({ error: (error: unknown) => (caught = error) });
       flush();
       expect(brief(caught)).toBe('ScopeError[Deadline(inner 5)]');
       expect(isScopeError(caught) && caught.reason).toMatchObject({ kind: 'sibling-failed', index: 0 });
@@ -423,7 +492,9 @@ describe('one operator around another', () => {
   it('throwError in project of an inner scope: types all the way', () =>
     virtual(({ flush }) => {
       const errors: unknown[] = [];
-      scoped(() => of(1).pipe(fanOutScoped(() => throwError(() => new TypeError('x'))))).subscribe({ error: (error) => errors.push(error) });
+      scoped(() => of(1).pipe(fanOutScoped(() => throwError(() => new TypeError('x'))))).subscribe({
+        error: (error) => errors.push(error),
+      });
       flush();
       const [error] = errors;
       expect(isScopeError(error) && error.leaves()).toEqual([new TypeError('x')]);

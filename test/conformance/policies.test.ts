@@ -50,7 +50,12 @@ describe('policies', () => {
 
   it('P04 race: all fail, one aggregate of all', () =>
     virtual(({ watch, lines, flush }) => {
-      watch(from([{ ms: 3, fails: true }, { ms: 1, fails: true }]).pipe(fanOutScoped(run, { policy: 'race' })));
+      watch(
+        from([
+          { ms: 3, fails: true },
+          { ms: 1, fails: true },
+        ]).pipe(fanOutScoped(run, { policy: 'race' })),
+      );
       flush();
       expect(lines).toEqual(['3 error ScopeError[f1, f3]']);
     }));
@@ -69,7 +74,12 @@ describe('policies', () => {
 describe('settle', () => {
   it('uses a child’s last value, undefined if it had none', () =>
     virtual(({ cold, watch, lines, flush }) => {
-      watch(from<Observable<string>[]>([cold('a-b-(c|)'), cold('--|'), EMPTY]).pipe(fanOutScoped((child) => child, { policy: 'settle', order: 'index' }), lined));
+      watch(
+        from<Observable<string>[]>([cold('a-b-(c|)'), cold('--|'), EMPTY]).pipe(
+          fanOutScoped((child) => child, { policy: 'settle', order: 'index' }),
+          lined,
+        ),
+      );
       flush();
       expect(lines).toEqual(['4 next 0 fulfilled c', '4 next 1 fulfilled undefined', '4 next 2 fulfilled undefined', '4 complete']);
     }));
@@ -96,9 +106,7 @@ describe('settle', () => {
     virtual(({ watch, at, lines, flush }) => {
       const group = handle();
       const kinds: Kind[] = [{ ms: 3 }, { ms: 99 }, { ms: 2, fails: true }, { ms: 99 }, { ms: 1 }, { ms: 1 }];
-      watch(
-        from(kinds).pipe(fanOutScoped(run, { policy: 'settle', order, concurrency: 3, onScope: group.take }), lined),
-      );
+      watch(from(kinds).pipe(fanOutScoped(run, { policy: 'settle', order, concurrency: 3, onScope: group.take }), lined));
       at(8, () => group.scope.cancel());
       flush();
       const ended = ['2 next 2 failed f2', '3 next 0 fulfilled v3', '4 next 4 fulfilled v1', '5 next 5 fulfilled v1'];
@@ -221,7 +229,9 @@ describe('collect', () => {
 
   it('a source error cancels the children and joins their failures', () =>
     virtual(({ hot, watch, lines, flush }) => {
-      watch(hot('ab-----#', undefined, 'src').pipe(fanOutScoped((key) => (key === 'a' ? failing(2, 'boom') : NEVER), { policy: 'collect' })));
+      watch(
+        hot('ab-----#', undefined, 'src').pipe(fanOutScoped((key) => (key === 'a' ? failing(2, 'boom') : NEVER), { policy: 'collect' })),
+      );
       flush();
       expect(lines).toEqual(['7 error ScopeError[boom, src]']);
     }));
@@ -331,12 +341,23 @@ describe('race', () => {
       const group = handle();
       watch(
         from([0, 1]).pipe(
-          fanOutScoped((i) => (i === 1 ? later(3, 'winner') : torn<string>(() => { throw 'loser'; })), { policy: 'race', onScope: group.take }),
+          fanOutScoped(
+            (i) =>
+              i === 1
+                ? later(3, 'winner')
+                : torn<string>(() => {
+                    throw 'loser';
+                  }),
+            { policy: 'race', onScope: group.take },
+          ),
         ),
       );
       flush();
       expect(lines).toEqual(['3 next winner', '3 complete']);
-      expect(reportOf(group.scope)).toMatchObject({ reason: { kind: 'race-lost', winner: 1 }, errors: [{ error: 'loser', phase: 'cleanup', index: 0 }] });
+      expect(reportOf(group.scope)).toMatchObject({
+        reason: { kind: 'race-lost', winner: 1 },
+        errors: [{ error: 'loser', phase: 'cleanup', index: 0 }],
+      });
     }));
 
   it('cancel() by the owner: completes without a value', () =>
@@ -362,7 +383,10 @@ describe('order: index with each policy', () => {
   it('collect: a failed child makes room for the next', () =>
     virtual(({ watch, lines, flush }) => {
       watch(from(kinds).pipe(fanOutScoped(run, { order: 'index', policy: 'collect' })));
-      watch(from([{ ms: 1, fails: true }, { ms: 5 }, { ms: 3 }]).pipe(fanOutScoped(run, { order: 'index', policy: 'collect' })), 'first fails');
+      watch(
+        from([{ ms: 1, fails: true }, { ms: 5 }, { ms: 3 }]).pipe(fanOutScoped(run, { order: 'index', policy: 'collect' })),
+        'first fails',
+      );
       flush();
       expect(lines).toEqual([
         ...['5 first fails next v5', '5 first fails next v3', '5 first fails error ScopeError[f1]'],
@@ -374,7 +398,13 @@ describe('order: index with each policy', () => {
     virtual(({ watch, lines, flush }) => {
       watch(from([...kinds, { ms: 8 }]).pipe(fanOutScoped(run, { order: 'index', policy: 'settle' }), lined));
       flush();
-      expect(lines).toEqual(['6 next 0 fulfilled v6', '6 next 1 failed f2', '6 next 2 fulfilled v4', '8 next 3 fulfilled v8', '8 complete']);
+      expect(lines).toEqual([
+        '6 next 0 fulfilled v6',
+        '6 next 1 failed f2',
+        '6 next 2 fulfilled v4',
+        '8 next 3 fulfilled v8',
+        '8 complete',
+      ]);
     }));
 
   it('race: has one value, so no order', () =>
@@ -386,7 +416,9 @@ describe('order: index with each policy', () => {
 
   it('a child cancelled by hand makes room for the next', () =>
     virtual(({ watch, at, lines, flush }) => {
-      watch(from([0, 1]).pipe(fanOutScoped((i, _, ctx) => (i === 0 ? (at(3, () => ctx.cancel()), NEVER) : later(1, i)), { order: 'index' })));
+      watch(
+        from([0, 1]).pipe(fanOutScoped((i, _, ctx) => (i === 0 ? (at(3, () => ctx.cancel()), NEVER) : later(1, i)), { order: 'index' })),
+      );
       flush();
       expect(lines[0]).toBe('3 next 1');
       expect(lines[1]).toBe('3 complete');
@@ -395,9 +427,7 @@ describe('order: index with each policy', () => {
   it('a subscriber that feeds the source while held values are flushed sees them in order', () =>
     virtual(({ cold, watch, lines, flush }) => {
       watch(
-        from([cold('----(a|)'), cold('-b-c-d--|'), cold('e|')]).pipe(
-          fanOutScoped((child) => child, { order: 'index', concurrency: 3 }),
-        ),
+        from([cold('----(a|)'), cold('-b-c-d--|'), cold('e|')]).pipe(fanOutScoped((child) => child, { order: 'index', concurrency: 3 })),
       );
       flush();
       expect(lines.map((line) => line.replace(' next ', ''))).toEqual(['4a', '4b', '4c', '5d', '8e', '8 complete']);

@@ -66,7 +66,7 @@ class Watched {
       this.report = report;
       const live = this.world.live.map(({ label }) => label);
       // A cleanup is an Observable here: letting it go tears it down.
-      const named = report.abandoned.map(({ label }) => label).filter((label) => label !== 'cleaning');
+      const named = report.abandoned.map(({ label }) => label).filter((label) => label !== 'cleaning' && !label.includes('acquire'));
       if (live.length !== named.length) this.problems.push(`closed with [${live.join()}] running and [${named.join()}] named`);
     });
   }
@@ -100,6 +100,7 @@ class Watched {
   finish(): readonly string[] {
     const { problems, world, scope } = this;
     problems.push(...world.violations);
+    for (const { closed } of world.resources) if (closed !== 1) problems.push(`a resource was closed ${closed} times`);
     for (const { label, ends } of world.runs) if (ends > 1) problems.push(`${label} ended ${ends} times`);
     if (scope?.dump().state !== 'closed') problems.push(`the scope is ${scope?.dump().state}`);
     if (openScopes().length > 0) problems.push(`${openScopes().length} scopes are open: ${JSON.stringify(openScopes())}`);

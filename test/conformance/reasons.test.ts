@@ -36,13 +36,30 @@ function keeper(): { readonly reasons: CancelReason[]; listen(ctx: ScopeContext)
 describe('the reason of a cancel', () => {
   it('K01 a cancelled call sees why: sibling failure, deadline, unsubscribe, race', () =>
     virtual(({ at, flush }) => {
-      const kept = { failed: keeper(), source: keeper(), deadline: keeper(), gone: keeper(), raced: keeper(), quit: keeper(), signal: keeper() };
+      const kept = {
+        failed: keeper(),
+        source: keeper(),
+        deadline: keeper(),
+        gone: keeper(),
+        raced: keeper(),
+        quit: keeper(),
+        signal: keeper(),
+      };
       const group = handle();
       const controller = new AbortController();
-      const pair = (keep: { listen(ctx: ScopeContext): Observable<never> }, other: Observable<unknown>, options: FanOutOptions = {}): Observable<unknown> =>
+      const pair = (
+        keep: { listen(ctx: ScopeContext): Observable<never> },
+        other: Observable<unknown>,
+        options: FanOutOptions = {},
+      ): Observable<unknown> =>
         from([0, 1]).pipe(fanOutScoped((i, _, ctx) => (i === 0 ? keep.listen(ctx) : other), options as { policy: 'settle' }));
       pair(kept.failed, failing(2, 'boom')).subscribe({ error: () => {} });
-      failing(2, 'src').pipe((source) => merge(of(1), source), fanOutScoped((_, __, ctx) => kept.source.listen(ctx))).subscribe({ error: () => {} });
+      failing(2, 'src')
+        .pipe(
+          (source) => merge(of(1), source),
+          fanOutScoped((_, __, ctx) => kept.source.listen(ctx)),
+        )
+        .subscribe({ error: () => {} });
       pair(kept.deadline, NEVER, { label: 'turn', onScope: (scope) => scope.setDeadline(3) }).subscribe({ error: () => {} });
       const subscription = pair(kept.gone, NEVER).subscribe();
       at(4, () => subscription.unsubscribe());
@@ -124,10 +141,15 @@ describe('the reason of a cancel', () => {
       const { signal } = controller;
       const source = cold('a-----');
       let caught: unknown;
-      source.pipe(fanOutScoped(() => torn(() => lines.push('torn down')), { signal })).subscribe({ error: (error) => (caught = error) });
+      source
+        .pipe(fanOutScoped(() => torn(() => lines.push('torn down')), { signal }))
+        .subscribe({ error: (error: unknown) => (caught = error) });
       watch(source.pipe(takeWithin(99, { signal })), 'take');
       watch(source.pipe(failWithin(99, { signal })), 'fail');
-      watch(scoped(() => source, { signal }), 'scoped');
+      watch(
+        scoped(() => source, { signal }),
+        'scoped',
+      );
       at(4, () => controller.abort('stop'));
       flush();
       expect(lines).toEqual([
@@ -144,7 +166,10 @@ describe('the reason of a cancel', () => {
       const source = cold('a');
       watch(source.pipe(fanOutScoped(() => NEVER, { signal })), 'fan');
       watch(source.pipe(takeWithin(9, { signal })), 'take');
-      watch(scoped(() => source, { signal }), 'scoped');
+      watch(
+        scoped(() => source, { signal }),
+        'scoped',
+      );
       flush();
       expect(lines).toEqual(['0 fan error Cancelled(signal)', '0 take error Cancelled(signal)', '0 scoped error Cancelled(signal)']);
       expectSubscriptions(source.subscriptions).toBe([]);
@@ -159,8 +184,12 @@ describe('the reason of a cancel', () => {
       addEventListener: (...args: Parameters<typeof add>) => (listeners++, add(...args)),
       removeEventListener: (...args: Parameters<typeof remove>) => (listeners--, remove(...args)),
     });
-    of(1).pipe(fanOutScoped((value) => of(value), { signal })).subscribe();
-    failingNow().pipe(fanOutScoped(() => NEVER, { signal })).subscribe({ error: () => {} });
+    of(1)
+      .pipe(fanOutScoped((value) => of(value), { signal }))
+      .subscribe();
+    failingNow()
+      .pipe(fanOutScoped(() => NEVER, { signal }))
+      .subscribe({ error: () => {} });
     NEVER.pipe(takeWithin(9, { signal })).subscribe().unsubscribe();
     scoped(() => of(1), { signal }).subscribe();
     expect(listeners).toBe(0);
@@ -172,7 +201,10 @@ describe('the reason of a cancel', () => {
       const group = handle();
       from([0, 1])
         .pipe(
-          fanOutScoped((i, _, ctx) => (i === 0 ? failing(2, 'boom') : cleaning(ctx, 20)), { signal: controller.signal, onScope: group.take }),
+          fanOutScoped((i, _, ctx) => (i === 0 ? failing(2, 'boom') : cleaning(ctx, 20)), {
+            signal: controller.signal,
+            onScope: group.take,
+          }),
           takeWithin(6),
         )
         .subscribe({ error: () => {} });
@@ -198,8 +230,16 @@ describe('the reason of a cancel', () => {
       const controller = new AbortController();
       let caught: unknown;
       of(1)
-        .pipe(fanOutScoped(() => torn(() => { throw 'teardown'; }), { signal: controller.signal }))
-        .subscribe({ error: (error) => (caught = error) });
+        .pipe(
+          fanOutScoped(
+            () =>
+              torn(() => {
+                throw 'teardown';
+              }),
+            { signal: controller.signal },
+          ),
+        )
+        .subscribe({ error: (error: unknown) => (caught = error) });
       at(2, () => controller.abort());
       flush();
       expect(isScopeCancelledError(caught) && caught.suppressed).toEqual(['teardown']);
@@ -218,7 +258,9 @@ describe('the signal', () => {
       subscription.unsubscribe();
       expect(early.aborted).toBe(true);
       const late = handle();
-      NEVER.pipe(fanOutScoped(() => NEVER, { onScope: late.take })).subscribe().unsubscribe();
+      NEVER.pipe(fanOutScoped(() => NEVER, { onScope: late.take }))
+        .subscribe()
+        .unsubscribe();
       expect(late.scope.signal.aborted).toBe(true);
       expect(isScopeCancelledError(late.scope.signal.reason)).toBe(true);
       flush();
@@ -257,7 +299,11 @@ describe('the signal', () => {
       const group = handle();
       const contexts: AbortSignal[] = [];
       const subscription = of(1, 2)
-        .pipe(fanOutScoped((value, _, ctx) => (contexts.push(ctx.signal), later(value, value)), { onScope: (scope) => (group.take(scope), contexts.push(scope.signal)) }))
+        .pipe(
+          fanOutScoped((value, _, ctx) => (contexts.push(ctx.signal), later(value, value)), {
+            onScope: (scope) => (group.take(scope), contexts.push(scope.signal)),
+          }),
+        )
         .subscribe();
       flush();
       subscription.unsubscribe();

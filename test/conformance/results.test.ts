@@ -86,7 +86,9 @@ describe('results and the normal end', () => {
       expectObservable(result).toBe('----------(b|)');
       expectSubscriptions(a.subscriptions).toBe('^--!');
       expectSubscriptions(b.subscriptions).toBe('^---------!');
-      at(11, () => expect(reportOf(group.scope)).toMatchObject({ fulfilled: 1, outcomes: [{ index: 0, status: 'cancelled' }], errors: [] }));
+      at(11, () =>
+        expect(reportOf(group.scope)).toMatchObject({ fulfilled: 1, outcomes: [{ index: 0, status: 'cancelled' }], errors: [] }),
+      );
     }));
 
   it('S08 falsy results are results, in their slots', () =>
@@ -119,7 +121,14 @@ describe('results and the normal end', () => {
       const kinds = [of('observable'), Promise.resolve('promise'), ['array'], new Set(['iterable']), later2()];
       watch(from(kinds).pipe(fanOutScoped((kind) => kind, { order: 'index' })));
       await advance(0);
-      expect(lines).toEqual(['0 next observable', '0 next promise', '0 next array', '0 next iterable', '0 next async iterable', '0 complete']);
+      expect(lines).toEqual([
+        '0 next observable',
+        '0 next promise',
+        '0 next array',
+        '0 next iterable',
+        '0 next async iterable',
+        '0 complete',
+      ]);
     }));
 
   it('a string child is its characters, as everywhere in rxjs, and something else is a failure', () =>

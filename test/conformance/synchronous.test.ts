@@ -72,21 +72,18 @@ describe('synchronous and re-entrant', () => {
     }),
   );
 
-  it.each([
-    { order: 'index' },
-    { policy: 'settle' },
-    { policy: 'settle', order: 'index' },
-    { policy: 'collect' },
-  ] as FanOutOptions[])('R05 the same with %o', (options) =>
-    virtual(({ flush }) => {
-      let received = 0;
-      let ends = 0;
-      concat(of(-1), range(0, 100_000))
-        .pipe(fanOutScoped((value) => (value < 0 ? later(5, value) : of(value)), { ...options, concurrency: 1 } as { policy: 'settle' }))
-        .subscribe({ next: () => received++, complete: () => ends++ });
-      flush();
-      expect([received, ends]).toEqual([100_001, 1]);
-    }),
+  it.each([{ order: 'index' }, { policy: 'settle' }, { policy: 'settle', order: 'index' }, { policy: 'collect' }] as FanOutOptions[])(
+    'R05 the same with %o',
+    (options) =>
+      virtual(({ flush }) => {
+        let received = 0;
+        let ends = 0;
+        concat(of(-1), range(0, 100_000))
+          .pipe(fanOutScoped((value) => (value < 0 ? later(5, value) : of(value)), { ...options, concurrency: 1 } as { policy: 'settle' }))
+          .subscribe({ next: () => received++, complete: () => ends++ });
+        flush();
+        expect([received, ends]).toEqual([100_001, 1]);
+      }),
   );
 
   it('R05 100,000 synchronous failures behind an asynchronous child are all told', () =>
@@ -147,7 +144,11 @@ describe('synchronous and re-entrant', () => {
     virtual(({ watch, note, lines, flush }) => {
       const group = handle();
       let invoked = 0;
-      const attempt = (scope: Scope, name: string): void => void watch(scope.call(() => (invoked++, of(1))), name);
+      const attempt = (scope: Scope, name: string): void =>
+        void watch(
+          scope.call(() => (invoked++, of(1))),
+          name,
+        );
       watch(
         from([0, 1]).pipe(
           fanOutScoped(
@@ -179,12 +180,17 @@ describe('synchronous and re-entrant', () => {
     virtual(({ watch, lines, flush, cold, expectSubscriptions }) => {
       const group = handle();
       const source = cold('a');
-      of(1).pipe(fanOutScoped((value) => of(value), { onScope: group.take })).subscribe();
+      of(1)
+        .pipe(fanOutScoped((value) => of(value), { onScope: group.take }))
+        .subscribe();
       const within = group.scope;
       watch(source.pipe(fanOutScoped(() => NEVER, { within })), 'fanOutScoped');
       watch(source.pipe(takeWithin(5, { within })), 'takeWithin');
       watch(source.pipe(failWithin(5, { within })), 'failWithin');
-      watch(scoped(() => source, { within }), 'scoped');
+      watch(
+        scoped(() => source, { within }),
+        'scoped',
+      );
       flush();
       expect(lines).toEqual(
         ['fanOutScoped', 'takeWithin', 'failWithin', 'scoped'].map((name) => `0 ${name} error Cancelled(parent-cancelled < explicit)`),
@@ -302,26 +308,39 @@ describe('re-entrancy', () => {
     expect(indexes).toEqual([0, 1]);
   });
 
-  it('cancelling in next, in project, in a teardown and in an abort listener ends once and quietly', () => {
+  it('cancelling in a child, in next, in a teardown and in the source ends once and quietly', () => {
     const ends: string[] = [];
     const run = (name: string, build: (group: { readonly scope: Scope }) => Observable<unknown>, group = handle()): void => {
-      let source: Observable<unknown>;
-      const watched = defer(() => source);
-      source = build(group);
-      watched
+      build(group)
         .pipe(fanOutScoped((child) => child as Observable<unknown>, { onScope: group.take }))
-        .subscribe({ next: () => {}, error: (error) => ends.push(`${name} ${brief(error)}`), complete: () => ends.push(`${name} complete`) });
+        .subscribe({
+          next: () => {},
+          error: (error) => ends.push(`${name} ${brief(error)}`),
+          complete: () => ends.push(`${name} complete`),
+        });
     };
-    run('child', (group) => of(defer(() => (group.scope.cancel(), NEVER)), NEVER));
+    run('child', (group) =>
+      of(
+        defer(() => (group.scope.cancel(), NEVER)),
+        NEVER,
+      ),
+    );
     run('value', (group) => of(of(1).pipe(tap(() => group.scope.cancel())), NEVER));
-    run('teardown', (group) => of(torn(() => group.scope.cancel()), defer(() => (group.scope.cancel(), EMPTY))));
-    run('source', (group) =>
-      new Observable((out) => {
-        out.next(NEVER);
-        group.scope.cancel();
-        out.next(NEVER);
-        out.error('too late');
-      }),
+    run('teardown', (group) =>
+      of(
+        torn(() => group.scope.cancel()),
+        defer(() => (group.scope.cancel(), EMPTY)),
+      ),
+    );
+    run(
+      'source',
+      (group) =>
+        new Observable((out) => {
+          out.next(NEVER);
+          group.scope.cancel();
+          out.next(NEVER);
+          out.error('too late');
+        }),
     );
     expect(ends).toEqual(['child complete', 'value complete', 'teardown complete', 'source complete']);
   });
@@ -429,8 +448,14 @@ describe('1000 nested scopes', () => {
 
   it.each(shapes)('%s: a value and the end come through', (_, wrap) =>
     virtual(({ watch, lines, flush }) => {
-      watch(nest(() => later(5, 'value'), wrap), 'timed');
-      watch(nest(() => of('value'), wrap), 'instant');
+      watch(
+        nest(() => later(5, 'value'), wrap),
+        'timed',
+      );
+      watch(
+        nest(() => of('value'), wrap),
+        'instant',
+      );
       flush();
       // Where the stack does not allow so many operators, a RangeError may take the place of the value; silence may not.
       const story = (name: string): string => {

@@ -1,5 +1,22 @@
-import { asyncScheduler, concat, concatMap, EMPTY, from, interval, map, merge, NEVER, Observable, of, take, timer, type SchedulerAction, type SchedulerLike, type Subscription } from 'rxjs';
-import { failWithin, fanOutScoped, scoped, takeWithin, type DeadlineEnd, type Scope } from 'rxfleet';
+import {
+  asyncScheduler,
+  concat,
+  concatMap,
+  EMPTY,
+  from,
+  interval,
+  map,
+  merge,
+  NEVER,
+  Observable,
+  of,
+  take,
+  timer,
+  type SchedulerAction,
+  type SchedulerLike,
+  type Subscription,
+} from 'rxjs';
+import { failWithin, fanOutScoped, isDeadlineExceededError, isScopeError, scoped, takeWithin, type DeadlineEnd, type Scope } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import { fake, TURN } from '../support/promises.js';
 import { handle, reportOf } from '../support/scopes.js';
@@ -24,7 +41,12 @@ describe('takeWithin', () => {
 
   it('T03 at the deadline, complete waits until the children have acknowledged', () =>
     virtual(({ watch, note, lines, flush }) => {
-      watch(of(1).pipe(fanOutScoped((_, __, ctx) => cleaning(ctx, 25, () => note('cleaned'))), takeWithin(5)));
+      watch(
+        of(1).pipe(
+          fanOutScoped((_, __, ctx) => cleaning(ctx, 25, () => note('cleaned'))),
+          takeWithin(5),
+        ),
+      );
       flush();
       expect(lines).toEqual(['30 cleaned', '30 complete']);
     }));
@@ -94,7 +116,12 @@ describe('takeWithin', () => {
 
   it('T11 nor is a teardown that throws, nor a tracked cleanup that fails', () =>
     virtual(({ watch, lines, flush }) => {
-      watch(torn(() => { throw 'teardown'; }).pipe(takeWithin(5)), 'teardown');
+      watch(
+        torn(() => {
+          throw 'teardown';
+        }).pipe(takeWithin(5)),
+        'teardown',
+      );
       watch(scoped((scope) => new Observable(() => () => scope.track(failing(2, 'tracked')))).pipe(takeWithin(5)), 'track');
       flush();
       expect(lines).toEqual(['5 teardown error ScopeError[teardown]', '7 track error ScopeError[tracked]']);
@@ -128,7 +155,12 @@ describe('takeWithin', () => {
   it('T15 the deadline covers time spent waiting for capacity', () =>
     virtual(({ watch, lines, flush }) => {
       const started: number[] = [];
-      watch(from([1, 2, 3]).pipe(fanOutScoped((i) => (started.push(i), later(10, i)), { concurrency: 1 }), takeWithin(15)));
+      watch(
+        from([1, 2, 3]).pipe(
+          fanOutScoped((i) => (started.push(i), later(10, i)), { concurrency: 1 }),
+          takeWithin(15),
+        ),
+      );
       flush();
       expect(started).toEqual([1, 2]);
       expect(lines).toEqual(['10 next 1', '15 complete']);
@@ -235,7 +267,9 @@ describe('ties', () => {
   it('finished in the deadline’s frame is not timed out', () =>
     virtual(({ cold, flush }) => {
       const ends: boolean[] = [];
-      cold('---|').pipe(takeWithin(3, { onEnd: ({ timedOut }) => ends.push(timedOut) })).subscribe();
+      cold('---|')
+        .pipe(takeWithin(3, { onEnd: ({ timedOut }) => ends.push(timedOut) }))
+        .subscribe();
       flush();
       expect(ends).toEqual([false]);
     }));
@@ -245,7 +279,10 @@ describe('ties', () => {
       const label = (name: string): { label: string } => ({ label: name });
       watch(NEVER.pipe(failWithin(5, label('inner')), failWithin(5, label('outer'))), 'equal');
       watch(NEVER.pipe(failWithin(5, label('inner')), failWithin(5, label('middle')), failWithin(5, label('outer'))), 'three');
-      watch(NEVER.pipe(failWithin(5, label('inner')), (_) => _.pipe(failWithin(9, label('outer')))), 'inner first');
+      watch(
+        NEVER.pipe(failWithin(5, label('inner')), (_) => _.pipe(failWithin(9, label('outer')))),
+        'inner first',
+      );
       watch(concat(pause(2), NEVER.pipe(failWithin(3, label('inner')))).pipe(failWithin(5, label('outer'))), 'later armed');
       flush();
       expect(lines.sort()).toEqual([
@@ -266,7 +303,12 @@ describe('ties', () => {
 
   it('a child that fails in the deadline’s frame has failed', () =>
     virtual(({ watch, lines, flush }) => {
-      watch(of(1).pipe(fanOutScoped(() => failing(5, 'boom')), takeWithin(5)));
+      watch(
+        of(1).pipe(
+          fanOutScoped(() => failing(5, 'boom')),
+          takeWithin(5),
+        ),
+      );
       flush();
       expect(lines).toEqual(['5 error ScopeError[boom]']);
     }));
@@ -288,7 +330,9 @@ describe('setDeadline', () => {
     virtual(({ at, flush }) => {
       const group = handle();
       const seen: number[] = [];
-      later(9, 1).pipe(takeWithin(5, { onScope: group.take })).subscribe();
+      later(9, 1)
+        .pipe(takeWithin(5, { onScope: group.take }))
+        .subscribe();
       at(2, () => (seen.push(group.scope.remaining()), group.scope.setDeadline(Infinity), seen.push(group.scope.remaining())));
       flush();
       expect(seen).toEqual([3, Infinity]);
@@ -325,7 +369,12 @@ describe('setDeadline', () => {
       watch(run('failFast'), 'failFast');
       watch(run('settle').pipe(map((outcome) => (outcome as { status: string }).status)), 'settle');
       flush();
-      expect(lines).toEqual(['5 failFast error ScopeError[Deadline(5)]', '5 settle next failed', '9 settle next fulfilled', '9 settle complete']);
+      expect(lines).toEqual([
+        '5 failFast error ScopeError[Deadline(5)]',
+        '5 settle next failed',
+        '9 settle next fulfilled',
+        '9 settle complete',
+      ]);
     }));
 
   it('on the context of a child whose call acknowledges late: the slot and the outcome wait', () =>
@@ -339,10 +388,37 @@ describe('setDeadline', () => {
       expect(lines).toEqual(['15 next 1', '15 error ScopeError[Deadline(5)]']);
     }));
 
+  it('on the context of a child: the error tells of that child alone', () =>
+    fake(async ({ works, advance }) => {
+      let caught: unknown;
+      from([0, 1])
+        .pipe(
+          fanOutScoped(
+            (i, _, ctx) => {
+              ctx.setDeadline(5 + i);
+              return ctx.call(works.stuck(`${i}`), { label: `call ${i}` });
+            },
+            { policy: 'collect', graceMs: 10 },
+          ),
+        )
+        .subscribe({ error: (error: unknown) => (caught = error) });
+      await advance(50);
+      const errors = isScopeError(caught) ? caught.errors : [];
+      expect(errors.map((error) => isDeadlineExceededError(error) && error.abandoned.map(({ label }) => label))).toEqual([
+        ['call 0'],
+        ['call 1'],
+      ]);
+    }));
+
   it('on the group of a fan-out: DeadlineExceededError', () =>
     virtual(({ watch, lines, flush }) => {
-      watch(from([0, 1]).pipe(fanOutScoped((i) => (i === 0 ? of('a') : NEVER), { label: 'group', onScope: (scope) => scope.setDeadline(5) })));
-      watch(scoped((scope) => (scope.setDeadline(7), NEVER)), 'scoped');
+      watch(
+        from([0, 1]).pipe(fanOutScoped((i) => (i === 0 ? of('a') : NEVER), { label: 'group', onScope: (scope) => scope.setDeadline(5) })),
+      );
+      watch(
+        scoped((scope) => (scope.setDeadline(7), NEVER)),
+        'scoped',
+      );
       flush();
       expect(lines).toEqual(['0 next a', '5 error Deadline(group 5)', '7 scoped error Deadline(7)']);
     }));
@@ -460,7 +536,12 @@ describe('the scheduler', () => {
     virtual(({ watch, lines, flush, scheduler }) => {
       const clock = new WallClock(scheduler);
       const group = handle();
-      watch(of(1).pipe(fanOutScoped((_, __, ctx) => (ctx.setDeadline(5), NEVER)), takeWithin(50, { scheduler: clock, onScope: group.take })));
+      watch(
+        of(1).pipe(
+          fanOutScoped((_, __, ctx) => (ctx.setDeadline(5), NEVER)),
+          takeWithin(50, { scheduler: clock, onScope: group.take }),
+        ),
+      );
       flush();
       expect(lines).toEqual(['5 error ScopeError[Deadline(5)]']);
     }));

@@ -126,7 +126,12 @@ describe('outer unsubscribe', () => {
           note('finally');
         }
       }
-      watch(of(1).pipe(fanOutScoped(() => tokens()), take(2)));
+      watch(
+        of(1).pipe(
+          fanOutScoped(() => tokens()),
+          take(2),
+        ),
+      );
       watch(scoped(() => of(1).pipe(fanOutScoped(() => tokens()))).pipe(takeWithin(6)), 'within');
       await advance(50);
       expect(lines).toEqual([
@@ -162,21 +167,21 @@ describe('unsubscribing from inside', () => {
   it.each(['failFast', 'collect', 'settle', 'race'] as const)('next, in policy %s: nothing follows, everything is stopped', (policy) =>
     virtual(({ note, lines, flush }) => {
       const group = handle();
-      let subscription: Subscription | undefined;
       const children = [later(2, 'a'), torn<string>(() => note('b torn down'))];
-      subscription = from(children)
+      const subscription: Subscription = from(children)
         .pipe(fanOutScoped((child) => child, { policy: policy as 'failFast', onScope: group.take }))
         .subscribe({
-          next: () => (note('next'), subscription?.unsubscribe()),
+          next: () => (note('next'), subscription.unsubscribe()),
           error: () => note('error'),
-          complete: () => (note('complete'), subscription?.unsubscribe()),
+          complete: () => (note('complete'), subscription.unsubscribe()),
         });
       flush();
       expect(lines.filter((line) => line === '2 next')).toHaveLength(1);
       expect(lines).toContain('2 b torn down');
       expect(lines).not.toContain('2 error');
       expect(group.scope.dump().state).toBe('closed');
-    }));
+    }),
+  );
 
   it('complete and error: the scope has closed already, nothing happens', () =>
     virtual(({ lines, note, flush }) => {
@@ -195,8 +200,7 @@ describe('unsubscribing from inside', () => {
   it('a teardown of a child: counts once, the report keeps the first reason', () =>
     virtual(({ flush }) => {
       const group = handle();
-      let subscription: Subscription | undefined;
-      subscription = from([failing(2, 'boom'), torn(() => subscription?.unsubscribe())])
+      const subscription: Subscription = from([failing(2, 'boom'), torn(() => subscription.unsubscribe())])
         .pipe(fanOutScoped((child) => child, { onScope: group.take }))
         .subscribe({ error: () => expect.unreachable() });
       flush();
@@ -206,13 +210,12 @@ describe('unsubscribing from inside', () => {
   it('an abort listener', () =>
     fake(async ({ works, watch, lines, advance }) => {
       const group = handle();
-      let subscription: Subscription | undefined;
-      subscription = watch(
+      const subscription: Subscription = watch(
         from([0, 1]).pipe(
           fanOutScoped(
             (index, _, ctx) =>
               ctx.call((signal) => {
-                signal.addEventListener('abort', () => subscription?.unsubscribe());
+                signal.addEventListener('abort', () => subscription.unsubscribe());
                 return index === 0 ? works.failing('A', 5, 'boom')(signal) : works.coop('B', 50, 1)(signal);
               }),
             { onScope: group.take },
@@ -227,9 +230,8 @@ describe('unsubscribing from inside', () => {
   it('project: what it returns is not subscribed', () =>
     virtual(({ cold, hot, flush, expectSubscriptions }) => {
       const child = cold('a');
-      let subscription: Subscription | undefined;
-      subscription = hot('--a')
-        .pipe(fanOutScoped(() => (subscription?.unsubscribe(), child)))
+      const subscription: Subscription = hot('--a')
+        .pipe(fanOutScoped(() => (subscription.unsubscribe(), child)))
         .subscribe();
       flush();
       expectSubscriptions(child.subscriptions).toBe([]);
@@ -237,13 +239,12 @@ describe('unsubscribing from inside', () => {
 
   it('the subscribe call of a child, which then goes on to set itself up', () =>
     virtual(({ hot, note, lines, flush }) => {
-      let subscription: Subscription | undefined;
       const child = new Observable<never>(() => {
-        subscription?.unsubscribe();
+        subscription.unsubscribe();
         note('still subscribing');
         return () => note('torn down');
       });
-      subscription = hot('--a')
+      const subscription: Subscription = hot('--a')
         .pipe(fanOutScoped(() => child))
         .subscribe();
       flush();
@@ -279,7 +280,12 @@ describe('unsubscribing from inside', () => {
     virtual(({ cold, flush, expectSubscriptions }) => {
       const source = cold('a');
       const stop = new Subject<void>();
-      source.pipe(fanOutScoped(() => NEVER, { onScope: () => stop.next() }), takeUntil(stop)).subscribe();
+      source
+        .pipe(
+          fanOutScoped(() => NEVER, { onScope: () => stop.next() }),
+          takeUntil(stop),
+        )
+        .subscribe();
       flush();
       expectSubscriptions(source.subscriptions).toBe([]);
     }));
@@ -293,7 +299,15 @@ describe('failures that nobody hears', () => {
           from(['first', 'second']).pipe(
             switchMap((name) =>
               name === 'first'
-                ? of(1).pipe(fanOutScoped(() => torn(() => { throw 'unheard'; }), { within: scope }))
+                ? of(1).pipe(
+                    fanOutScoped(
+                      () =>
+                        torn(() => {
+                          throw 'unheard';
+                        }),
+                      { within: scope },
+                    ),
+                  )
                 : later(10, name),
             ),
           ),
@@ -333,9 +347,18 @@ describe('failures that nobody hears', () => {
   it('onUnhandled is not called for what the output told, nor when there was nothing', () =>
     virtual(({ flush }) => {
       const never = (): void => expect.unreachable();
-      of(1).pipe(fanOutScoped(() => failing(1, 'told'), { onUnhandled: never })).subscribe({ error: () => {} });
-      of(1).pipe(fanOutScoped(() => NEVER, { onUnhandled: never }), takeUntil(timer(3))).subscribe();
-      of(1).pipe(fanOutScoped(() => later(1, 1), { onUnhandled: never })).subscribe();
+      of(1)
+        .pipe(fanOutScoped(() => failing(1, 'told'), { onUnhandled: never }))
+        .subscribe({ error: () => {} });
+      of(1)
+        .pipe(
+          fanOutScoped(() => NEVER, { onUnhandled: never }),
+          takeUntil(timer(3)),
+        )
+        .subscribe();
+      of(1)
+        .pipe(fanOutScoped(() => later(1, 1), { onUnhandled: never }))
+        .subscribe();
       flush();
     }));
 
@@ -349,18 +372,25 @@ describe('failures that nobody hears', () => {
       const group = handle();
       const subscription = of(1)
         .pipe(
-          fanOutScoped(() => torn(() => { throw new Error('unheard'); }), {
-            onScope: group.take,
-            onUnhandled: () => {
-              throw new Error('from onUnhandled');
+          fanOutScoped(
+            () =>
+              torn(() => {
+                throw new Error('unheard');
+              }),
+            {
+              onScope: group.take,
+              onUnhandled: () => {
+                throw new Error('from onUnhandled');
+              },
             },
-          }),
+          ),
         )
         .subscribe();
       expect(() => subscription.unsubscribe()).not.toThrow();
       expect(group.scope.dump().state).toBe('closed');
       expect((await group.scope.closed).errors).toHaveLength(1);
       await new Promise((resolve) => setTimeout(resolve, 5));
+      expect(caught).toEqual([new Error('from onUnhandled')]);
     } finally {
       process.off('uncaughtException', listener);
       for (const each of listeners) process.on('uncaughtException', each);
@@ -372,7 +402,9 @@ describe('after unsubscribe', () => {
   it('closed resolves when the last cleanup is done, and closed$ tells it synchronously', () =>
     virtual(({ note, at, lines, flush }) => {
       const group = handle();
-      const subscription = of(1).pipe(fanOutScoped((_, __, ctx) => cleaning(ctx, 10, () => note('cleaned')), { onScope: group.take })).subscribe();
+      const subscription = of(1)
+        .pipe(fanOutScoped((_, __, ctx) => cleaning(ctx, 10, () => note('cleaned')), { onScope: group.take }))
+        .subscribe();
       group.scope.closed$.subscribe(({ reason }) => note(`closed ${reason?.kind}`));
       at(4, () => (subscription.unsubscribe(), note('unsubscribed')));
       flush();
@@ -398,7 +430,9 @@ describe('after unsubscribe', () => {
     virtual(({ watch, lines, flush }) => {
       let kept: Scope | undefined;
       let invoked = 0;
-      const subscription = of(1).pipe(fanOutScoped((_, __, ctx) => ((kept = ctx), NEVER))).subscribe();
+      const subscription = of(1)
+        .pipe(fanOutScoped((_, __, ctx) => ((kept = ctx), NEVER)))
+        .subscribe();
       subscription.unsubscribe();
       const ctx = kept as Scope;
       watch(ctx.call(() => (invoked++, of(1))));
@@ -415,7 +449,9 @@ describe('after unsubscribe', () => {
   it('unsubscribing twice, or after the end, is nothing', () =>
     virtual(({ at, flush }) => {
       const group = handle();
-      const subscription = of(1).pipe(fanOutScoped(() => NEVER, { onScope: group.take })).subscribe();
+      const subscription = of(1)
+        .pipe(fanOutScoped(() => NEVER, { onScope: group.take }))
+        .subscribe();
       at(1, () => (subscription.unsubscribe(), subscription.unsubscribe()));
       flush();
       expect(reportOf(group.scope)).toMatchObject({ reason: { kind: 'unsubscribed' } });

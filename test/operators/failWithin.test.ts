@@ -36,7 +36,7 @@ describe('failWithin', () => {
       const source = hot('a-b-c-d-e-f-g');
       const result = source.pipe(failWithin(5), briefly());
       expectObservable(result).toBe('a-b-c#', undefined, 'Deadline(5)');
-      expectObservable(result, '---^').toBe('----c-d-#', undefined, 'Deadline(5)');
+      expectObservable(result, '---^').toBe('----c-d-(e#)', undefined, 'Deadline(5)');
       expectSubscriptions(source.subscriptions).toBe(['^----!', '---^----!']);
     }));
 

@@ -10,7 +10,14 @@ const identity = (options: FanOutOptions): OperatorFunction<string, string> =>
   fanOutScoped((value) => of(value), options as { policy?: 'failFast' });
 
 describe('fanOutScoped', () => {
-  const all: FanOutOptions[] = [{}, { concurrency: 1 }, { concurrency: Infinity }, { order: 'index' }, { policy: 'collect' }, { outcomes: 'all' }];
+  const all: FanOutOptions[] = [
+    {},
+    { concurrency: 1 },
+    { concurrency: Infinity },
+    { order: 'index' },
+    { policy: 'collect' },
+    { outcomes: 'all' },
+  ];
   describe.each(all)('with synchronous children and %o', (options) => keepsTheContract(() => identity(options), 'ScopeError[boom]'));
 
   describe('with calls as children', () =>
@@ -30,9 +37,9 @@ describe('fanOutScoped', () => {
     virtual(({ cold, hot, expectObservable, expectSubscriptions }) => {
       // a takes a slot from 0 to 4, b from 1 to 7; c gets one at 4 and gives it back in the same frame, d at 5.
       const source = hot('abc--d----|');
-      const children = { a: cold('---a|'), b: cold('-b-b-b|'), c: cold('(c|)'), d: cold('--d-|') };
+      const children = { a: cold('---a|'), b: cold('-b----|'), c: cold('(c|)'), d: cold('--d-|') };
       const result = source.pipe(fanOutScoped((key) => children[key as keyof typeof children], { concurrency: 2 }));
-      expectObservable(result).toBe('--ba(cb) ---|');
+      expectObservable(result).toBe('--bac--d--|');
       expectSubscriptions(source.subscriptions).toBe('^---------!');
       expectSubscriptions(children.a.subscriptions).toBe('^---!');
       expectSubscriptions(children.b.subscriptions).toBe('-^-----!');

@@ -131,7 +131,14 @@ describe('scoped', () => {
   it('take(1) of it: the rest is cancelled', () =>
     virtual(({ cold, expectObservable, expectSubscriptions }) => {
       const side = cold('--------');
-      expectObservable(scoped((scope) => merge(later(3, 'a'), scope.call(() => side))).pipe(take(1))).toBe('---(a|)');
+      expectObservable(
+        scoped((scope) =>
+          merge(
+            later(3, 'a'),
+            scope.call(() => side),
+          ),
+        ).pipe(take(1)),
+      ).toBe('---(a|)');
       expectSubscriptions(side.subscriptions).toBe('^--!');
     }));
 

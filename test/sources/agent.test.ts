@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import type Anthropic from '@anthropic-ai/sdk';
 import { concatMap, from, lastValueFrom, take, toArray, type Observable } from 'rxjs';
 import { fanOutScoped, isScopeCancelledError, scoped, takeWithin, type Scope } from 'rxfleet';
@@ -175,6 +176,41 @@ describe('agent', () => {
     expect(texts).toEqual(many.map((n) => String(2 * n)));
   });
 
+  it('many agents can be stopped by one signal, and each keeps its async context', async () => {
+    const user = new AsyncLocalStorage<number>();
+    const seen = new Set<string>();
+    const who = tool({
+      name: 'who',
+      description: '',
+      input: z.object({ n: z.number() }),
+      run: async ({ n }, { signal }) => {
+        await sleep(1);
+        seen.add(`${n} is ${user.getStore()} ${signal.aborted}`);
+        return sleepUntil(signal);
+      },
+    });
+    const script: Script = ({ system }) => reply.toolUse([1, 2, 3].map(() => ({ name: 'who', input: { n: Number(system) } })));
+    const { client, server } = await start(script);
+    const { signal, abort } = bound(new AbortController());
+    const ends = Array.from({ length: 15 }, (_, n) =>
+      user.run(n, () =>
+        lastValueFrom(agent({ client, ...ask, system: String(n), tools: [who], concurrency: 2, signal })).catch(isScopeCancelledError),
+      ),
+    );
+    while (seen.size < 15) await sleep(2);
+    abort();
+    expect(await Promise.all(ends)).toEqual(ends.map(() => true));
+    expect([...seen].sort()).toEqual(ends.map((_, n) => `${n} is ${n} false`).sort());
+    await server.whenIdle();
+  });
+
+  it('keeps no timer when it has ended', async () => {
+    const timers = (): number => process.getActiveResourcesInfo().filter((each) => each === 'Timeout').length;
+    const before = timers();
+    await run([reply.toolUse([sum(1, 2)]), reply.text('3')]);
+    expect(timers()).toBeLessThanOrEqual(before);
+  });
+
   it('a model error is its error, as it is, after events of the turns before', async () => {
     const chat = conversation([hello]);
     const { client } = await start([reply.toolUse([sum(1, 2)]), reply.error(529)]);
@@ -258,4 +294,8 @@ function textOf(events: Observable<AgentEvent>): Observable<string> {
 
 function sleepUntil(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
+}
+
+function bound(controller: AbortController): { readonly signal: AbortSignal; abort(): void } {
+  return { signal: controller.signal, abort: () => controller.abort() };
 }

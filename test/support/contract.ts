@@ -105,17 +105,10 @@ export function keepsTheContract(operate: () => OperatorFunction<string, string>
 
   it('tears its source down once, before it tells the end', () =>
     virtual(({ note, watch, lines, flush }) => {
-      const noted = (source: Observable<string>): Observable<string> =>
-        torn(() => note('torn down'), source);
+      const noted = (source: Observable<string>): Observable<string> => torn(() => note('torn down'), source);
       watch(noted(of('a')).pipe(operate()), 'end');
       watch(noted(EMPTY).pipe(operate()), 'empty');
-      watch(
-        noted(concat(of('a'), NEVER)).pipe(
-          operate(),
-          take(1),
-        ),
-        'take',
-      );
+      watch(noted(concat(of('a'), NEVER)).pipe(operate(), take(1)), 'take');
       flush();
       expect(lines.filter((line) => line === '0 torn down')).toHaveLength(3);
       expect(lines.indexOf('0 torn down')).toBeLessThan(lines.indexOf('0 end complete'));

@@ -43,6 +43,8 @@ export type Plan =
   | { readonly op: 'timeout'; readonly ms: number; readonly fallback: boolean; readonly inner: Plan }
   | { readonly op: 'catch'; readonly inner: Plan; readonly then: Plan }
   | { readonly op: 'concat' | 'merge' | 'concatMap' | 'switchMap'; readonly gap: number; readonly items: readonly Plan[] }
+  | { readonly op: 'deadline'; readonly ms: number | null; readonly inner: Plan }
+  | { readonly op: 'acquire'; readonly openMs: number; readonly closeMs: number; readonly fails: boolean; readonly inner: Plan }
   | { readonly op: 'takeWithin' | 'failWithin'; readonly ms: number; readonly grace: Grace; readonly inner: Plan }
   | {
       readonly op: 'fanOut';
@@ -84,7 +86,12 @@ export function plans({ promises, graces }: { promises: boolean; graces: boolean
     return {
       plan: fc.oneof(
         { maxDepth: 4, depthSize: 'small', withCrossShrink: true },
-        fc.record({ op: fc.constant('call' as const), work, shield: fc.integer({ min: 0, max: 9 }).map((n) => n === 0), aside: fc.integer({ min: 0, max: 5 }).map((n) => n === 0) }),
+        fc.record({
+          op: fc.constant('call' as const),
+          work,
+          shield: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
+          aside: fc.integer({ min: 0, max: 5 }).map((n) => n === 0),
+        }),
         fc.record({
           op: fc.constant('fanOut' as const),
           gap,
@@ -97,7 +104,14 @@ export function plans({ promises, graces }: { promises: boolean; graces: boolean
         }),
         fc.record({ op: fc.constantFrom('takeWithin' as const, 'failWithin' as const), ms, grace, inner }),
         fc.record({ op: fc.constantFrom('map' as const, 'scoped' as const, 'child' as const, 'share' as const), inner }),
-        fc.record({ op: fc.constantFrom('retry' as const, 'repeat' as const, 'take' as const), count: fc.integer({ min: 1, max: 2 }), delay: fc.integer({ min: -2, max: 2 }), inner }),
+        fc.record({
+          op: fc.constantFrom('retry' as const, 'repeat' as const, 'take' as const),
+          count: fc.integer({ min: 1, max: 2 }),
+          delay: fc.integer({ min: -2, max: 2 }),
+          inner,
+        }),
+        fc.record({ op: fc.constant('deadline' as const), ms: fc.oneof(ms, fc.constant(null)), inner }),
+        ...(promises ? [fc.record({ op: fc.constant('acquire' as const), openMs: ms, closeMs: ms, fails: fc.boolean(), inner })] : []),
         fc.record({ op: fc.constant('timeout' as const), ms, fallback: fc.boolean(), inner }),
         fc.record({ op: fc.constant('catch' as const), inner, then: inner }),
         fc.record({ op: fc.constantFrom('concat' as const, 'merge' as const, 'concatMap' as const, 'switchMap' as const), gap, items }),
@@ -114,9 +128,14 @@ interface Run {
   settled: boolean;
 }
 
+interface Resource {
+  closed: number;
+}
+
 /** Builds a plan and counts what its calls do. */
 export class World {
   readonly runs: Run[] = [];
+  readonly resources: Resource[] = [];
   readonly violations: string[] = [];
   private labels = 0;
 
@@ -161,6 +180,10 @@ export class World {
         const inner = this.build(plan.inner, ctx, child);
         return inner.pipe(timeout({ each: plan.ms, scheduler: this.scheduler, ...(plan.fallback ? { with: () => of('fallback') } : {}) }));
       }
+      case 'deadline':
+        return defer(() => (ctx.setDeadline(plan.ms), this.build(plan.inner, ctx, child)));
+      case 'acquire':
+        return concat(this.acquire(plan, ctx), this.build(plan.inner, ctx, child));
       case 'catch':
         return this.build(plan.inner, ctx, child).pipe(catchError(() => this.build(plan.then, ctx, child)));
       case 'concat':
@@ -174,7 +197,9 @@ export class World {
       case 'takeWithin':
       case 'failWithin': {
         const operator = plan.op === 'takeWithin' ? takeWithin : failWithin;
-        return this.build(plan.inner, ctx, child).pipe(operator(plan.ms, { within: ctx, scheduler: this.scheduler, ...graceOf(plan.grace) }));
+        return this.build(plan.inner, ctx, child).pipe(
+          operator(plan.ms, { within: ctx, scheduler: this.scheduler, ...graceOf(plan.grace) }),
+        );
       }
       case 'fanOut':
         return this.fanOut(plan, ctx);
@@ -183,6 +208,25 @@ export class World {
 
   private spaced<T>(items: readonly T[], gap: number): Observable<T> {
     return gap === 0 ? from(items) : from(items).pipe(concatMap((item, i) => (i === 0 ? of(item) : this.wait(gap).pipe(map(() => item)))));
+  }
+
+  private acquire({ openMs, closeMs, fails }: Extract<Plan, { op: 'acquire' }>, ctx: Scope): Observable<unknown> {
+    const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+    const { resources, step } = this;
+    return ctx.acquire(
+      async function acquire() {
+        await sleep(openMs);
+        const resource: Resource = { closed: 0 };
+        resources.push(resource);
+        return resource;
+      },
+      async (resource) => {
+        step();
+        resource.closed++;
+        await sleep(closeMs);
+        if (fails) throw new Error('close');
+      },
+    );
   }
 
   private fanOut(plan: Extract<Plan, { op: 'fanOut' }>, within: Scope): Observable<unknown> {
@@ -209,10 +253,18 @@ export class World {
     });
   }
 
-  private call(work: Work, ctx: Scope, { shield, aside }: { shield: boolean; aside: boolean }, child: Slots = () => {}): Observable<unknown> {
+  private call(
+    work: Work,
+    ctx: Scope,
+    { shield, aside }: { shield: boolean; aside: boolean },
+    child: Slots = () => {},
+  ): Observable<unknown> {
     const label = `${work.kind} ${this.labels++}`;
     // What never ends by itself must not be shielded: nobody could end it.
-    const options = { label, shield: shield && work.kind !== 'never' && work.kind !== 'stuck' && work.kind !== 'rude' && work.kind !== 'cleanup' };
+    const options = {
+      label,
+      shield: shield && work.kind !== 'never' && work.kind !== 'stuck' && work.kind !== 'rude' && work.kind !== 'cleanup',
+    };
     const call = ctx.call((signal) => {
       this.step();
       return this.perform(work, label, signal, ctx, child);
@@ -254,7 +306,13 @@ export class World {
   private track(work: { cleanup: number; fails: boolean }, ctx: Scope, end: () => void): void {
     const failure = work.fails ? throwError(() => new Error('cleanup')) : EMPTY;
     try {
-      ctx.track(this.wait(work.cleanup).pipe(switchMap(() => failure), finalize(end)), 'cleaning');
+      ctx.track(
+        this.wait(work.cleanup).pipe(
+          switchMap(() => failure),
+          finalize(end),
+        ),
+        'cleaning',
+      );
     } catch {
       // The scope has closed: it had been abandoned.
       end();
@@ -325,20 +383,21 @@ function tokens(wait: number, begin: () => () => void): AsyncIterable<string> {
   return {
     [Symbol.asyncIterator]: () => {
       const end = begin();
-      let [returned, pulls] = [false, 0];
+      let [returned, ended, pulls] = [false, false, 0];
       const done = { done: true, value: undefined } as const;
       return {
         next: async () => {
           await sleep();
           if (returned) return done;
           if (pulls++ < 2) return { done: false, value: 'token' };
+          ended = true;
           end();
           return done;
         },
         return: async () => {
           returned = true;
           await sleep();
-          end();
+          if (!ended) end();
           return done;
         },
       };

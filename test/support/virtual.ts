@@ -1,5 +1,4 @@
 import { concat, defer, ignoreElements, map, NEVER, Observable, tap, timer, type ObservableInput } from 'rxjs';
-// eslint-disable-next-line no-restricted-imports
 import { TestScheduler, type RunHelpers } from 'rxjs/testing';
 import { expect } from 'vitest';
 import type { ScopeContext } from 'rxfleet';
@@ -58,7 +57,7 @@ export function cleaning(ctx: ScopeContext, ms: number, done: () => void = () =>
 }
 
 /** Notes when a source is torn down. */
-export function torn<T>(note: () => void, source: ObservableInput<T> | undefined = undefined): Observable<T> {
+export function torn<T>(note: () => void, source?: ObservableInput<T>): Observable<T> {
   return new Observable<T>((out) => {
     const running = (source === undefined ? NEVER : defer(() => source)).subscribe(out);
     return () => {

@@ -1,0 +1,4 @@
+/** A package of this directory's own package.json. */
+export function peer(name) {
+  return import(name);
+}

@@ -1,0 +1,137 @@
+import logUpdate from 'log-update';
+import { interval } from 'rxjs';
+import type { Agent, Fleet } from './fleet.js';
+import { clean, compact, cut, fit, paint, plural, seconds } from './text.js';
+
+/** What the user sees while the fleet runs. */
+export interface View {
+  /** A line that stays. */
+  say(line: string): void;
+  /** The last frame goes, the cursor comes back. May be called twice. */
+  close(): void;
+}
+
+const FRAME_MS = 80;
+
+/** A screen that redraws itself in a terminal; plain lines anywhere else. */
+export function openView(fleet: Fleet, title: string, stdout: NodeJS.WriteStream = process.stdout): View {
+  return stdout.isTTY && process.env['TERM'] !== 'dumb' ? liveView(fleet, title, stdout) : plainView(fleet, title, stdout);
+}
+
+function liveView(fleet: Fleet, title: string, stdout: NodeJS.WriteStream): View {
+  const said: string[] = [];
+  const draw = (): void => {
+    // Some terminals say that they have no columns.
+    logUpdate(frame(fleet, title, said, stdout.columns || 80, stdout.rows || 24));
+  };
+  const frames = interval(FRAME_MS).subscribe(draw);
+  draw();
+  return {
+    say: (line) => {
+      said.push(line);
+      draw();
+    },
+    close: () => {
+      if (frames.closed) return;
+      frames.unsubscribe();
+      logUpdate.clear();
+      logUpdate.done();
+    },
+  };
+}
+
+/** One picture of the fleet, at most so wide and so high. */
+export function frame(fleet: Fleet, title: string, said: readonly string[], columns: number, rows: number): string {
+  const width = columns - 1;
+  const head = [paint('bold', cut(title, width)), '', ...counters(fleet, width), ''];
+  const running = fleet.with('running').map((agent) => runningLine(agent, fleet.now(), width));
+  const notes = said.length > 0 ? ['', ...said.map((line) => paint('yellow', cut(line, width)))] : [];
+  const room = rows - 2 - head.length - notes.length;
+  const shown = running.slice(0, Math.max(1, room));
+  const recent = latest(fleet, room - shown.length - 1).map((agent) => endedLine(agent, width));
+  return [...head, ...shown, ...(recent.length > 0 ? ['', ...recent] : []), ...notes].join('\n');
+}
+
+function counters(fleet: Fleet, width: number): string[] {
+  const { agents, toolCalls, modelCalls, abandoned } = fleet;
+  const over = agents.length - fleet.number('waiting', 'running');
+  const failed = fleet.number('failed');
+  const bad = toolCalls.failed + modelCalls.failed;
+  return [
+    `${bar(over / agents.length, Math.min(40, width - 12))} ${over}/${agents.length}`,
+    line('agents', [
+      `${fleet.number('running')} running`,
+      `${fleet.number('waiting')} waiting`,
+      `${fleet.number('done')} done`,
+      alarm(failed, `${failed} failed`),
+      `${fleet.number('cancelled', 'not started')} cancelled`,
+    ]),
+    line('calls', [
+      `${fleet.inFlight} in flight`,
+      `${toolCalls.settled + modelCalls.settled} done`,
+      alarm(bad, `${bad} failed`),
+      alarm(abandoned.length, `${abandoned.length} abandoned`),
+    ]),
+    line('tokens', [`${compact(fleet.inputTokens)} in`, `${compact(fleet.outputTokens)} out`, `time ${seconds(fleet.elapsed)}`]),
+  ];
+}
+
+const line = (label: string, parts: readonly string[]): string => `${paint('gray', label.padEnd(7))} ${parts.join('  ')}`;
+const alarm = (n: number, text: string): string => (n > 0 ? paint('red', text) : text);
+
+function bar(share: number, width: number): string {
+  const full = Math.round(share * width);
+  return paint('green', '█'.repeat(full)) + paint('gray', '░'.repeat(width - full));
+}
+
+const nameWidth = (width: number): number => Math.min(30, Math.max(12, Math.floor(width / 3)));
+
+function runningLine(agent: Agent, now: number, width: number): string {
+  const name = fit(agent.pkg.name, nameWidth(width));
+  const turn = `turn ${agent.turn}`;
+  const age = fit(seconds(now - agent.startedAt), -7);
+  const room = width - name.length - turn.length - age.length - 6;
+  return `${paint('cyan', '▸')} ${name} ${paint('gray', turn)} ${paint('gray', age)}  ${cut(doing(agent, now), room)}`;
+}
+
+/** What an agent does right now. */
+function doing(agent: Agent, now: number): string {
+  if (agent.inFlight.size > 0) {
+    const calls = [...agent.inFlight.values()].map(({ name, since, done = '' }) => [name, seconds(now - since), done].join(' ').trim());
+    return calls.join(', ');
+  }
+  if (agent.request === 'silent') return 'waits for the model';
+  return agent.request === 'writing' ? `“${clean(agent.text).slice(-60)}” …` : 'reads the results';
+}
+
+/** The agents that ended last, latest first. */
+const latest = (fleet: Fleet, most: number): Agent[] =>
+  fleet
+    .with('done', 'failed', 'cancelled')
+    .sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0))
+    .slice(0, Math.max(0, Math.min(8, most)));
+
+function endedLine(agent: Agent, width: number): string {
+  const { pkg, status, verdict, problem } = agent;
+  const mark = status === 'done' && verdict !== undefined ? paint('green', '✓') : paint('red', '✗');
+  const name = fit(pkg.name, nameWidth(width));
+  const said = verdict === undefined ? (problem ?? status) : [verdict.risk, ...verdict.reasons.slice(0, 1)].map(clean).join(': ');
+  return `${mark} ${name} ${paint('gray', cut(said, width - name.length - 3))}`;
+}
+
+function plainView(fleet: Fleet, title: string, stdout: NodeJS.WriteStream): View {
+  const say = (text: string): void => void stdout.write(`${text}\n`);
+  say(title);
+  let over = 0;
+  fleet.onEnd = (agent) => {
+    if (agent.status === 'not started') return;
+    const place = `[${fit(String(++over), -String(fleet.agents.length).length)}/${fleet.agents.length}]`;
+    say(`${place} ${agent.pkg.name} ${agent.pkg.version}: ${outcomeOf(agent)}`);
+  };
+  return { say, close: () => (fleet.onEnd = () => {}) };
+}
+
+function outcomeOf({ status, verdict, problem, turn, calls, startedAt, endedAt = startedAt }: Agent): string {
+  const course = `${plural(turn, 'turn')}, ${plural(calls, 'call')}, ${seconds(endedAt - startedAt)}`;
+  return `${verdict === undefined ? (problem === undefined ? status : `${status}, ${problem}`) : `${verdict.risk} risk`} (${course})`;
+}
