@@ -21,7 +21,7 @@ export { textDeltas } from './sources/textDeltas.js';
 export { conversation, type Conversation } from './sources/conversation.js';
 export { turn } from './sources/turn.js';
 export type { TurnOptions } from './sources/turnPlan.js';
-export type { TurnEvent } from './sources/turnRun.js';
+export type { TurnEvent } from './sources/turnEvent.js';
 export { agent, type AgentDone, type AgentEvent, type AgentOptions, type AgentUsage } from './sources/agent.js';
 export {
   ConnectionLostError,

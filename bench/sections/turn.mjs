@@ -38,15 +38,16 @@ async function streamed(client) {
   return answer(content);
 }
 
-async function ours(client) {
+async function ours() {
   const { tool, turn } = await inner('agents.js');
   const noop = tool({ name: 'noop', description: 'Does nothing.', input: z.object({ n: z.number() }), effect: 'none', run });
-  return lastValueFrom(turn({ client, ...request, tools: [noop] }));
+  return (client) => lastValueFrom(turn({ client, ...request, tools: [noop] }));
 }
 
 /** Microseconds of a turn: of this process's own CPU, in which the server has no part, and by the clock. */
-function timed(one) {
+function timed(prepare) {
   return async ({ turns }) => {
+    const one = await prepare();
     const { client, close } = await connect('tools');
     const many = async (count) => {
       for (let i = 0; i < count; i++) await one(client);
@@ -62,7 +63,7 @@ function timed(one) {
   };
 }
 
-export const contenders = { whole: timed(whole), streamed: timed(streamed), turn: timed(ours) };
+export const contenders = { whole: timed(() => whole), streamed: timed(() => streamed), turn: timed(ours) };
 
 export const section = {
   goal: 'Goal 6: a turn of ten calls that do nothing, over HTTP with the SDK, against the same by hand',

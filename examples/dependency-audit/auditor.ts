@@ -37,12 +37,14 @@ export function auditor(chaos: Chaos | undefined): Script {
 type Delivery = Pick<Reply & { type: 'message' }, 'pace' | 'fault'> & { readonly oddCalls: readonly { name: string; input: unknown }[] };
 
 function answer(notes: Notes, name: string, { oddCalls, ...delivery }: Delivery): Reply {
-  for (const { text, wishes } of waves(notes)) {
+  const gaps: Wish[] = [];
+  for (const { text, wishes } of waves(notes, name)) {
+    gaps.push(...wishes.filter((wish) => notes.gaveUp(wish)));
     const wanted = wishes.filter((wish) => notes.wants(wish));
     if (wanted.length === 0) continue;
     return reply.toolUse([...wanted, ...oddCalls], { ...delivery, text: notes.failedJustNow ? 'That did not work, so once more.' : text });
   }
-  const verdict = judge(notes);
+  const verdict = judge(notes, new Set(gaps.map((wish) => wish.name)));
   return reply.text(`${sentence(name, verdict)}\n${JSON.stringify(verdict)}`, delivery);
 }
 
@@ -51,18 +53,23 @@ interface Wave {
   readonly wishes: readonly Wish[];
 }
 
-function* waves(notes: Notes): Generator<Wave, void> {
-  const all: Wish = { name: 'list_files', input: { path: '.' } };
-  yield { text: 'First the manifest and the files.', wishes: [{ name: 'read_manifest', input: {} }, all] };
-
+function* waves(notes: Notes, name: string): Generator<Wave, void> {
+  const first: Wish[] = [
+    { name: 'read_manifest', input: {} },
+    { name: 'list_files', input: { path: '.' } },
+  ];
   const second: Wish[] = [
     { name: 'read_licence', input: {} },
     { name: 'find_install_scripts', input: {} },
   ];
-  if (notes.last('read_manifest')?.hasEntries !== false) second.push({ name: 'count_exports', input: {} });
+  const exports: Wish = { name: 'count_exports', input: {} };
+  // Some models ask for much at once, others step by step.
+  if (hash(name, 'eager') < 0.3) yield { text: 'Let me see all of it.', wishes: [...first, ...second, exports] };
+  yield { text: 'First the manifest and the files.', wishes: first };
+  if (notes.last('read_manifest')?.hasEntries !== false) second.push(exports);
   yield { text: 'Now what it allows, what it runs and what it offers.', wishes: second };
-
   yield { text: 'Some of this deserves a closer look.', wishes: closer(notes) };
+  yield { text: 'I want to see that code.', wishes: oddCode(notes) };
 }
 
 const LARGE_BYTES = 5_000_000;
@@ -75,8 +82,12 @@ function closer(notes: Notes): Wish[] {
   if (notes.last('read_licence')?.texts.length === 0) wishes.push({ name: 'read_text', input: { path: 'README.md', maxChars: 8000 } });
   const entry = notes.last('count_exports')?.entry;
   const code = [...(entry ? [entry] : []), ...(notes.last('find_install_scripts')?.sources ?? [])];
-  wishes.push(...[...new Set(code)].map<Wish>((path) => ({ name: 'scan_code', input: { path } })));
-  return wishes;
+  return [...wishes, ...[...new Set(code)].map<Wish>((path) => ({ name: 'scan_code', input: { path } }))];
+}
+
+function oddCode(notes: Notes): Wish[] {
+  const odd = notes.of('scan_code').filter(({ evaluates, startsProcesses, minified }) => evaluates + startsProcesses > 0 && !minified);
+  return odd.map<Wish>(({ path }) => ({ name: 'read_text', input: { path, maxChars: 2000 } }));
 }
 
 function sentence(name: string, { risk, reasons }: Verdict): string {

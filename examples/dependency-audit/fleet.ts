@@ -1,10 +1,11 @@
-import type { CallInfo, Outcome, ScopeReport } from 'rxfleet';
+import Anthropic from '@anthropic-ai/sdk';
+import { isDeadlineExceededError, type CallInfo, type Outcome, type ScopeReport } from 'rxfleet';
 import type { AgentEvent } from 'rxfleet/agents';
-import { isDeadlineExceededError } from 'rxfleet';
+import { isRecord, stringOf } from './json.js';
 import type { InstalledPackage } from './packages.js';
 import { results, type ToolName, type ToolOutput } from './tools.js';
 import { parseVerdict, type Verdict } from './verdict.js';
-import { words } from './text.js';
+import { clean, words } from './text.js';
 
 export type AgentStatus = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'not started';
 
@@ -20,8 +21,9 @@ export class Agent {
   endedAt: number | undefined = undefined;
   /** A request that has no complete reply yet; `silent` before its first event. */
   request: 'none' | 'silent' | 'writing' = 'none';
-  /** What the model has written in this turn. */
+  /** What the model has written in this turn, and the tools that it asks for. */
   text = '';
+  asked: string[] = [];
   /** The calls in flight. */
   readonly inFlight = new Map<string, { readonly name: string; readonly since: number; readonly done?: string }>();
   readonly facts: Facts = {};
@@ -101,6 +103,7 @@ export class Fleet {
     const agent = this.agent(index);
     agent.turn++;
     agent.text = '';
+    agent.asked = [];
     agent.request = 'silent';
     this.modelCalls.started++;
   }
@@ -116,6 +119,7 @@ export class Fleet {
   private takeModel(agent: Agent, event: (AgentEvent & { type: 'model' })['event']): void {
     agent.request = 'writing';
     if (event.type === 'message_start') this.inputTokens += event.message.usage.input_tokens;
+    if (event.type === 'content_block_start' && event.content_block.type === 'tool_use') agent.asked.push(event.content_block.name);
     if (event.type === 'message_delta') {
       // Usage is cumulative within a reply.
       this.outputTokens += event.usage.output_tokens - (this.outputSoFar.get(agent) ?? 0);
@@ -162,7 +166,7 @@ export class Fleet {
     agent.endedAt = this.now();
     agent.status = statusOf(outcome);
     if (outcome.status === 'failed') {
-      agent.problem = words(outcome.reason);
+      agent.problem = problemOf(outcome.reason);
       this.endRequest(agent, 'failed');
     }
     this.onEnd(agent);
@@ -205,6 +209,14 @@ const progressOf = (value: unknown): string => {
   const [first] = Object.entries(typeof value === 'object' && value !== null ? value : {});
   return first === undefined ? '' : `${String(first[1])} ${first[0]}`;
 };
+
+/** An error of the API says more than its message, which is the JSON of it all. */
+function problemOf(error: unknown): string {
+  if (!(error instanceof Anthropic.APIError) || error.status === undefined) return words(error);
+  const body: unknown = error.error;
+  const said = isRecord(body) && isRecord(body['error']) ? stringOf(body['error']['message']) : undefined;
+  return clean(`The API answered ${String(error.status)} ${error.type ?? ''}${said === undefined ? '' : `: ${said}`}`);
+}
 
 function statusOf({ status }: Outcome<unknown>): AgentStatus {
   if (status === 'fulfilled') return 'done';

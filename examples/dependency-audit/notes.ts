@@ -28,17 +28,20 @@ export class Notes {
   }
 
   /** Whether a call still has to be made: it has no answer yet, and has not failed too often. */
-  wants({ name, input }: Wish): boolean {
-    const asked = this.seen.filter((each) => each.name === name && JSON.stringify(each.input) === JSON.stringify(input));
-    return asked.every(({ isError }) => isError) && asked.length < ATTEMPTS;
+  wants(wish: Wish): boolean {
+    return this.failuresOf(wish) < ATTEMPTS;
   }
 
-  /** The tools that failed in every attempt. */
-  get givenUp(): ToolName[] {
-    const names = Object.keys(results) as ToolName[];
-    return names.filter(
-      (name) => this.seen.filter((each) => each.name === name && each.isError).length >= ATTEMPTS && this.of(name).length === 0,
-    );
+  /** Whether a call failed in every attempt. */
+  gaveUp(wish: Wish): boolean {
+    const failures = this.failuresOf(wish);
+    return failures >= ATTEMPTS && failures !== Infinity;
+  }
+
+  /** How often a call failed; Infinity if it has its answer. */
+  private failuresOf({ name, input }: Wish): number {
+    const asked = this.seen.filter((each) => each.name === name && JSON.stringify(each.input) === JSON.stringify(input));
+    return asked.every(({ isError }) => isError) ? asked.length : Infinity;
   }
 
   /** Whether something failed in the last turn. */

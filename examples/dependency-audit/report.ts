@@ -49,17 +49,17 @@ export function auditTable(fleet: Fleet, columns: number): string {
   const nameWidth = Math.max(12, Math.min(longest, columns - 1 - rest));
   const started = fleet.agents.filter(({ status }) => status !== 'not started' && status !== 'waiting');
   const head = paint('bold', [fit('package', nameWidth), ...COLUMNS.map(({ title, width }) => fit(title, width))].join(' '));
-  const rows = started.map((agent) => rowOf(agent, nameWidth, columns - 1));
+  const rows = started.map((agent) => rowOf(agent, nameWidth));
   const left = fleet.agents.length - started.length;
   if (left > 0) rows.push(paint('gray', `and ${plural(left, 'package')} whose agents had not started`));
   return [head, ...rows, ...findings(started, columns - 1)].join('\n');
 }
 
-function rowOf(agent: Agent, nameWidth: number, width: number): string {
+function rowOf(agent: Agent, nameWidth: number): string {
   const name = fit(agent.pkg.name, nameWidth);
   if (agent.verdict === undefined) {
-    const said = `${agent.status === 'done' ? 'no verdict' : agent.status} in turn ${agent.turn}${agent.problem === undefined ? '' : `: ${agent.problem}`}`;
-    return `${name} ${fit(agent.pkg.version, 10)} ${paint('red', cut(said, width - nameWidth - 12))}`;
+    const said = `${agent.status === 'done' ? 'no verdict' : agent.status} ${agent.turn === 0 ? 'before its first turn' : `in turn ${agent.turn}`}`;
+    return `${name} ${fit(agent.pkg.version, 10)} ${paint('red', said)}`;
   }
   const cells = COLUMNS.map(({ width: cellWidth, cell, colour }) => {
     const text = fit(clean(cell(agent)), cellWidth);
@@ -69,17 +69,21 @@ function rowOf(agent: Agent, nameWidth: number, width: number): string {
   return [name, ...cells].join(' ');
 }
 
+/** What is worth a look, worst first; and in full what a row had no room for. */
 function findings(agents: readonly Agent[], width: number): string[] {
-  const lines = (['high', 'medium'] as const).flatMap((risk) =>
+  const risky = (['high', 'medium'] as const).flatMap((risk) =>
     agents
       .filter(({ verdict }) => verdict?.risk === risk)
-      .flatMap((agent) => [paint(COLOURS[risk], agent.pkg.name), ...reasonsOf(agent, width)]),
+      .flatMap(({ pkg, verdict }) => [
+        paint(COLOURS[risk], pkg.name),
+        ...(verdict?.reasons ?? []).map((reason) => `  ${cut(clean(reason), width - 2)}`),
+      ]),
   );
-  return lines.length === 0 ? [] : ['', paint('bold', 'Worth a look'), ...lines];
+  const unclear = agents.flatMap(({ pkg, problem }) => (problem === undefined ? [] : [paint('red', pkg.name), `  ${problem}`]));
+  return [...section('Worth a look', risky), ...section('Without a verdict', unclear)];
 }
 
-const reasonsOf = ({ verdict }: Agent, width: number): string[] =>
-  (verdict?.reasons ?? []).map((reason) => `  ${cut(clean(reason), width - 2)}`);
+const section = (title: string, lines: readonly string[]): string[] => (lines.length === 0 ? [] : ['', paint('bold', title), ...lines]);
 
 /** How the run ended, besides what the fleet knows. */
 export interface Ending {
@@ -94,36 +98,35 @@ export interface Ending {
 
 /** The accounts: what was started is what settled, failed, was cancelled or abandoned. */
 export function fleetReport(fleet: Fleet, { report, ledger, server, sockets, openScopes }: Ending): string {
-  const unstarted = fleet.number('not started', 'waiting');
-  const agents = [`${fleet.number('done')} done`, `${fleet.number('failed')} failed`, `${fleet.number('cancelled')} cancelled`];
-  const lines: [string, string][] = [
-    [
-      'agents',
-      `${count(fleet.agents.length - unstarted)} started = ${agents.join(' + ')}${unstarted > 0 ? `; ${unstarted} never started` : ''}`,
-    ],
-    ['tool calls', accounts(fleet.toolCalls) + (fleet.refused > 0 ? `; ${fleet.refused} refused` : '')],
+  const lines: readonly (readonly [label: string, text: string])[] = [
+    ['agents', agentsOf(fleet)],
+    ['tool calls', accounts(fleet.toolCalls)],
     ['model calls', accounts(fleet.modelCalls)],
-    ...fleet.abandoned.map(({ call, agent }): [string, string] => [
-      'abandoned',
-      `${call.label} of ${agent}, ${seconds(call.ageMs)} after it started`,
-    ]),
-    ...report.late.map((late): [string, string] => [
-      'late',
-      `${late.label} of ${late.path.at(1) ?? '?'} settled after all, ${late.status}`,
-    ]),
-    ...report.errors.filter(({ index }) => index === undefined).map(({ error }): [string, string] => ['error', words(error)]),
+    ...(fleet.refused > 0 ? [['refused', `${plural(fleet.refused, 'call')} of no such tool, or with a wrong input`] as const] : []),
+    ...fleet.abandoned.map(
+      ({ call, agent }) => ['abandoned', `${call.label} of ${agent}, ${seconds(call.ageMs)} after it started`] as const,
+    ),
+    ...report.late.map(
+      ({ label, path, status }) => ['late', `${label} of ${path[1] ?? '?'} ended after it was told to stop (${status})`] as const,
+    ),
+    ...report.errors.filter(({ index }) => index === undefined).map(({ error }) => ['error', words(error)] as const),
     ['tokens', `${count(fleet.inputTokens)} in, ${count(fleet.outputTokens)} out`],
+    ...(ledger === undefined ? [] : [['spent', `${dollars(ledger.spent)} of at most ${dollars(ledger.limit)}`] as const]),
+    ['time', seconds(fleet.elapsed)],
+    ...(server === undefined ? [] : [['server', serverOf(server, sockets)] as const]),
+    ['open scopes', paint(openScopes === 0 ? 'green' : 'red', String(openScopes))],
   ];
-  if (ledger !== undefined)
-    lines.push(['spent', `${dollars(ledger.spent)} of ${dollars(ledger.limit)}, ${dollars(ledger.reserved)} still reserved`]);
-  lines.push(['time', seconds(fleet.elapsed)]);
-  if (server !== undefined) {
-    const seen = `${count(server.requests)} seen, ${count(server.closedByClient)} closed by us`;
-    lines.push(['server', `${server.open} requests open (${seen}), ${sockets} sockets open`]);
-  }
-  lines.push(['open scopes', paint(openScopes === 0 ? 'green' : 'red', String(openScopes))]);
   return [paint('bold', 'Fleet report'), ...lines.map(([label, text]) => `${label.padStart(13)}: ${text}`)].join('\n');
 }
+
+function agentsOf(fleet: Fleet): string {
+  const unstarted = fleet.number('not started', 'waiting');
+  const ended = (['done', 'failed', 'cancelled'] as const).map((status) => `${fleet.number(status)} ${status}`);
+  return `${fleet.agents.length - unstarted} started = ${ended.join(' + ')}${unstarted > 0 ? `; ${unstarted} never started` : ''}`;
+}
+
+const serverOf = ({ open, requests, closedByClient }: ServerStats, sockets: number): string =>
+  `${open} requests open (${count(requests)} seen, ${count(closedByClient)} closed by us), ${sockets} sockets open`;
 
 function accounts({ started, settled, failed, cancelled, abandoned }: Tally): string {
   return `${count(started)} started = ${count(settled)} settled + ${failed} failed + ${cancelled} cancelled + ${abandoned} abandoned`;

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { isCopyleft } from './licences.js';
 import type { Notes } from './notes.js';
 import { bytes } from './text.js';
+import type { ToolName } from './tools.js';
 
 const RISKS = ['low', 'medium', 'high'] as const;
 export type Risk = (typeof RISKS)[number];
@@ -20,9 +21,10 @@ export function parseVerdict(text: string): Verdict | undefined {
 
 const LARGE_BYTES = 20_000_000;
 
-/** What the embedded model makes of what the tools told it. */
-export function judge(notes: Notes): Verdict {
-  const findings = [...installation(notes), ...licence(notes), ...entries(notes), ...code(notes), ...size(notes), ...gaps(notes)];
+/** What the embedded model makes of what the tools told it. That some of them told it nothing is no good sign. */
+export function judge(notes: Notes, gaps: ReadonlySet<ToolName>): Verdict {
+  const unchecked = [...gaps].map<Finding>((name) => ['medium', `could not be checked with ${name}`]);
+  const findings = [...installation(notes), ...licence(notes), ...entries(notes), ...code(notes), ...size(notes), ...unchecked];
   const worst = Math.max(0, ...findings.map(([risk]) => RISKS.indexOf(risk)));
   return { risk: RISKS[worst] ?? 'low', reasons: findings.map(([, reason]) => reason) };
 }
@@ -84,9 +86,4 @@ function code(notes: Notes): Finding[] {
 function size(notes: Notes): Finding[] {
   const found = notes.of('list_files')[0];
   return found !== undefined && found.bytes > LARGE_BYTES ? [['low', `is large: ${bytes(found.bytes)} in ${found.files} files`]] : [];
-}
-
-/** What could not be checked is no good sign. */
-function gaps(notes: Notes): Finding[] {
-  return notes.givenUp.map((name) => ['medium', `could not be checked with ${name}`]);
 }

@@ -100,8 +100,9 @@ function doing(agent: Agent, now: number): string {
     const calls = [...agent.inFlight.values()].map(({ name, since, done = '' }) => [name, seconds(now - since), done].join(' ').trim());
     return calls.join(', ');
   }
-  if (agent.request === 'silent') return 'waits for the model';
-  return agent.request === 'writing' ? `“${clean(agent.text).slice(-60)}” …` : 'reads the results';
+  if (agent.request !== 'writing') return 'waits for the model';
+  if (agent.asked.length > 0) return `asks for ${agent.asked.join(', ')}`;
+  return agent.text === '' ? 'the model thinks' : `“${clean(agent.text).slice(-48)}`;
 }
 
 /** The agents that ended last, latest first. */

@@ -25,11 +25,9 @@ const RELAYING = 128;
 /** Flags from here on belong to subclasses. */
 export const FREE_FLAG = 256;
 
-/** What a promise that nobody cancels never needs. */
+/** What a promise never needs. */
 class Rare {
   handle: Unsubscribable | undefined = undefined;
-  controller: AbortController | undefined = undefined;
-  cancellation: Cancellation | undefined = undefined;
   last: unknown = undefined;
   afterwards: (() => void)[] | undefined = undefined;
   held: (() => void) | undefined = undefined;
@@ -42,6 +40,8 @@ class Rare {
 export class Lease<T> extends CallMember implements RelayTarget<T> {
   protected flags: number;
   private extra: Rare | undefined = undefined;
+  private controller: AbortController | undefined = undefined;
+  private cancellation: Cancellation | undefined = undefined;
   private readonly startedAt: number;
   declare readonly up: ScopeNode;
 
@@ -70,7 +70,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   }
 
   get cancelled(): boolean {
-    return this.extra?.cancellation !== undefined;
+    return this.cancellation !== undefined;
   }
 
   private get cleanup(): boolean {
@@ -78,10 +78,9 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   }
 
   get signal(): AbortSignal {
-    const { rare } = this;
-    rare.controller ??= new AbortController();
-    if (rare.cancellation !== undefined) rare.controller.abort(rare.cancellation.error);
-    return rare.controller.signal;
+    this.controller ??= new AbortController();
+    if (this.cancellation !== undefined) this.controller.abort(this.cancellation.error);
+    return this.controller.signal;
   }
 
   whenOver(task: () => void): void {
@@ -260,7 +259,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   }
 
   private tellCancelled(): void {
-    const cancellation = this.extra?.cancellation;
+    const { cancellation } = this;
     if (cancellation !== undefined && this.sink !== undefined) this.tellError(cancellation.error);
   }
 
@@ -307,19 +306,18 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   abort(cancellation: Cancellation): boolean {
     if (this.over || this.cancelled || this.shielded || this.cleanup) return false;
-    const { rare } = this;
-    rare.cancellation = cancellation;
-    rare.controller?.abort(cancellation.error);
-    return rare.handle !== undefined || (this.flags & WAITING) !== 0;
+    this.cancellation = cancellation;
+    this.controller?.abort(cancellation.error);
+    return this.extra?.handle !== undefined || (this.flags & WAITING) !== 0;
   }
 
   stop(): void {
     if (this.over || !this.cancelled) return;
     if (this.flags & WAITING) return this.ended();
-    const { rare } = this;
-    const { handle } = rare;
-    if (handle === undefined) return;
-    rare.handle = undefined;
+    const { extra } = this;
+    const handle = extra?.handle;
+    if (extra === undefined || handle === undefined) return;
+    extra.handle = undefined;
     tearDown(handle, this);
     if (!(handle instanceof IteratorRun) && !this.hold(() => this.ended())) this.ended();
   }
@@ -346,7 +344,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   }
 
   private isCancellation(error: unknown): boolean {
-    return isAbortShaped(error) || error === this.extra?.cancellation?.error;
+    return isAbortShaped(error) || error === this.cancellation?.error;
   }
 
   // Telling

@@ -6,7 +6,8 @@ import { checkCount, refuse } from './checks.js';
 import type { Ledger } from './conversation.js';
 import type { MessageParam } from './historyParts.js';
 import { planTurn, type TurnOptions, type TurnPlan } from './turnPlan.js';
-import { TurnRun, type TurnEvent } from './turnRun.js';
+import type { TurnEvent } from './turnEvent.js';
+import { TurnRun } from './turnRun.js';
 
 export interface AgentOptions extends TurnOptions {
   /** Label of the agent's scope: what paths, reports and errors call it. Default `agent`. */

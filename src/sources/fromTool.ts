@@ -50,7 +50,7 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
     }
 );
 
-/** A call whose course comes out as events. It never errors. */
+/** A call whose course comes out as events. It never errors. With `hear`, the events go there, and only the end comes out. */
 class EventRun extends ToolRun<ToolEvent> {
   private last: unknown = undefined;
   private values = 0;
@@ -59,6 +59,7 @@ class EventRun extends ToolRun<ToolEvent> {
     out: Sink<ToolEvent>,
     invocation: Invocation,
     private readonly use: { readonly id: string; readonly name: string },
+    private readonly hear: ((event: ToolEvent) => void) | undefined,
   ) {
     super(out, invocation);
   }
@@ -71,38 +72,42 @@ class EventRun extends ToolRun<ToolEvent> {
 
   protected override tellStarted(input: unknown): void {
     const { id, name } = this.use;
-    this.emit({ id, name, type: 'started', input, attempt: this.attempt, path: this.path });
+    this.tell({ id, name, type: 'started', input, attempt: this.attempt, path: this.path });
   }
 
   override tellProgress(value: unknown): void {
     const { id, name } = this.use;
-    if (this.state < CANCELLING) this.emit({ id, name, type: 'progress', value });
+    if (this.state < CANCELLING) this.tell({ id, name, type: 'progress', value });
+  }
+
+  private tell(event: ToolEvent): void {
+    if (this.hear === undefined) this.emit(event);
+    else this.hear(event);
   }
 
   protected override conclude(reason: CancelReason | undefined): void {
-    this.out.next({ ...this.use, ...this.end(reason) });
-    this.out.complete();
+    const { out, hear } = this;
+    const event = this.end(reason);
+    if (hear === undefined) out.next(event);
+    else hear(event);
+    out.complete();
   }
 
-  private end(reason: CancelReason | undefined): Ending {
+  private end(reason: CancelReason | undefined): ToolEvent {
+    const { id, name } = this.use;
+    if (reason === undefined && !this.extra?.errors?.length) return { id, name, type: 'result', output: this.last };
     const report = this.report();
-    if (reason === undefined && report.errors.length === 0) return { type: 'result', output: this.last };
     const effect = this.ran && this.invocation.definition.effect !== 'none' ? 'unknown' : 'none';
     if (reason?.kind === 'deadline') {
       const error = new DeadlineExceededError(reason.ms, reason.label, this.values, report);
-      return { type: 'failed', phase: 'timeout', error, effect };
+      return { id, name, type: 'failed', phase: 'timeout', error, effect };
     }
-    if (reason !== undefined && reason.kind !== 'source-error') return { type: 'cancelled', ran: this.ran, effect, reason };
+    if (reason !== undefined && reason.kind !== 'source-error') return { id, name, type: 'cancelled', ran: this.ran, effect, reason };
     const own = ownError(report, reason);
-    return { type: 'failed', phase: this.phase, error: own === undefined ? new ScopeError(report, this.name) : own.error, effect };
+    const error = own === undefined ? new ScopeError(report, this.name) : own.error;
+    return { id, name, type: 'failed', phase: this.phase, error, effect };
   }
 }
-
-/** How a call can end. */
-type Ending =
-  | { readonly type: 'result'; readonly output: unknown }
-  | { readonly type: 'failed'; readonly phase: ToolPhase; readonly error: unknown; readonly effect: 'none' | 'unknown' }
-  | { readonly type: 'cancelled'; readonly ran: boolean; readonly effect: 'none' | 'unknown'; readonly reason: CancelReason };
 
 /**
  * Runs what a model asked for and tells what happened, as events: `started`, `progress`, and then one of `result`, `failed` and `cancelled`.
@@ -122,19 +127,24 @@ export function fromTool(tools: AnyTool | readonly AnyTool[], toolUse: ToolUse, 
   checkContext('fromTool', ctx);
   const definitions = (typeof tools === 'function' ? [tools] : tools).map((each) => definitionOf('fromTool', each));
   const definition = definitions.find(({ name }) => name === toolUse.name);
-  return definition === undefined ? unknownTool(toolUse, definitions) : toolEvents(definition, toolUse, ctx);
+  return definition === undefined ? defer(() => of(unknownTool(toolUse, definitions))) : toolEvents(definition, toolUse, ctx);
 }
 
-/** The events of one call of a tool that is known. */
-export function toolEvents(definition: ToolDefinition, { id, name, input }: ToolUse, ctx: ScopeContext | undefined): Observable<ToolEvent> {
+/** The events of one call of a tool that is known. With `hear`, they go there, and only the end comes out. */
+export function toolEvents(
+  definition: ToolDefinition,
+  { id, name, input }: ToolUse,
+  ctx: ScopeContext | undefined,
+  hear?: (event: ToolEvent) => void,
+): Observable<ToolEvent> {
   const invocation = new Invocation(definition, input, ctx, id);
-  return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }).start());
+  return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }, hear).start());
 }
 
 /** What is answered to a call of a tool that is not there. */
-export function unknownTool({ id, name }: ToolUse, known: Iterable<ToolDefinition>): Observable<ToolEvent> {
+export function unknownTool({ id, name }: { readonly id: string; readonly name: string }, known: Iterable<ToolDefinition>): ToolEvent {
   const names = [...known].map((each) => each.name);
-  return defer(() => of<ToolEvent>({ id, name, type: 'failed', phase: 'input', error: new UnknownToolError(name, names), effect: 'none' }));
+  return { id, name, type: 'failed', phase: 'input', error: new UnknownToolError(name, names), effect: 'none' };
 }
 
 /** Throws unless it was made with `tool()`. */

@@ -1,10 +1,15 @@
 /** JSON of any value: what JSON cannot say is said in words. Never throws. */
 export function toJson(value: unknown): string {
+  if (typeof value !== 'object' && typeof value !== 'string') return inWords(value as bigint | symbol | undefined);
   try {
-    return JSON.stringify(value, replacer()) ?? String(value);
+    return JSON.stringify(value, replacer()) ?? 'undefined';
   } catch {
     return flat(value);
   }
+}
+
+function inWords(value: bigint | symbol | undefined): string {
+  return String(value);
 }
 
 /** A `toJSON` or a getter threw, or it is nested too deep: the first level, without its methods. */

@@ -4,6 +4,7 @@ type Message = Anthropic.Messages.Message;
 type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
 type Delta = Anthropic.Messages.RawContentBlockDelta;
 type ContentBlock = Anthropic.Messages.ContentBlock;
+type Usage = Anthropic.Messages.Usage;
 type MessageDelta = Anthropic.Messages.RawMessageDeltaEvent;
 
 /** A `tool_use` block of a reply, and what is known of its input. */
@@ -96,7 +97,7 @@ export class MessageFold {
     const content = this.blocks.map(({ block }) => block);
     if (end === undefined) return { ...start, content };
     const { container, ...delta } = end.delta;
-    return { ...start, ...delta, ...(container && { container }), content, usage: { ...start.usage, ...present(end.usage) } };
+    return { ...start, ...delta, ...(container && { container }), content, usage: withTotals(start.usage, end.usage) };
   }
 }
 
@@ -125,6 +126,8 @@ function strictly(json: string): { readonly value: unknown } | undefined {
 }
 
 /** The counters of `message_delta` are totals of the whole message: they replace what was there; null says nothing. */
-function present(usage: MessageDelta['usage']): Partial<Anthropic.Messages.Usage> {
-  return Object.fromEntries(Object.entries(usage).filter(([, count]) => count !== null));
+function withTotals(usage: Usage, totals: MessageDelta['usage']): Usage {
+  const counts: Record<string, unknown> = { ...usage };
+  for (const [name, count] of Object.entries(totals)) if (count !== null) counts[name] = count;
+  return counts as unknown as Usage;
 }

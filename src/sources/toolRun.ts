@@ -6,11 +6,12 @@ import { isPromiseLike } from '../core/lease.js';
 import { CANCELLING } from '../core/node.js';
 import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
-import type { CancelReason, Scope, ScopeContext } from '../core/types.js';
+import type { CancelReason, ScopeContext } from '../core/types.js';
 import { ownError } from './callScope.js';
 import { checkContext } from './checks.js';
 import { ToolInputError, ToolOutputError } from './errors.js';
-import type { ToolCall } from './tool.js';
+import { parse, type Parsed } from './parse.js';
+import { Call } from './toolCall.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import { problemsOf } from './words.js';
 
@@ -32,7 +33,8 @@ export class Invocation {
     id?: string,
   ) {
     const { name: label, graceMs } = definition;
-    this.options = { label, ...(within && { within }), ...(graceMs !== undefined && { graceMs }) };
+    const limits = graceMs === undefined ? { label } : { label, graceMs };
+    this.options = within === undefined ? limits : { ...limits, within };
     this.key = id;
     const run = (): Observable<unknown> => (innermost(undefined) as ToolRun<unknown>).run();
     this.work = new CallObservable<unknown>(undefined, run, { label: definition.name });
@@ -75,7 +77,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     return this.call(() => parsed, { label: `input of ${definition.name}` }).pipe(concatMap((each) => this.checked(each)));
   }
 
-  private checked(parsed: z.ZodSafeParseResult<unknown>): Observable<unknown> {
+  private checked(parsed: Parsed): Observable<unknown> {
     const { definition, work } = this.invocation;
     if (!parsed.success)
       return throwError(() => new ToolInputError(definition.name, problemsOf(parsed.error.issues), { cause: parsed.error }));
@@ -98,37 +100,6 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   tellProgress(_value: unknown): void {}
 }
 
-/** The call as `run` sees it: whatever costs something is made when it is asked for. */
-class Call implements ToolCall {
-  readonly progress: (value: unknown) => void;
-
-  constructor(private readonly owner: ToolRun<never>) {
-    this.progress = (value) => owner.tellProgress(value);
-  }
-
-  get signal(): AbortSignal {
-    return this.owner.signal;
-  }
-  get scope(): Scope {
-    return this.owner;
-  }
-  get id(): string {
-    return this.owner.invocation.id;
-  }
-  get idempotencyKey(): string {
-    return this.owner.invocation.id;
-  }
-  get attempt(): number {
-    return this.owner.attempt;
-  }
-  get depth(): number {
-    return this.owner.depth;
-  }
-  get path(): readonly string[] {
-    return this.owner.path;
-  }
-}
-
 /** A call whose values and errors come out as they are. */
 class PlainRun extends ToolRun<unknown> {
   next(value: unknown): void {
@@ -149,6 +120,7 @@ export function invoke(definition: ToolDefinition, input: unknown, ctx: ScopeCon
   return new DirectObservable((sink) => new PlainRun(sink, invocation).start());
 }
 
+/** What a `run` returned, as something to follow: a promise, an Observable or an async iterable; anything else is one value. */
 function unwrap(result: unknown): Observable<unknown> {
   if (isObservable(result)) return result;
   if (isPromiseLike(result) || isAsyncIterable(result)) return result as Observable<unknown>;
@@ -160,7 +132,7 @@ function isAsyncIterable(value: unknown): boolean {
 }
 
 function checkOutput(run: ToolRun<never>, schema: z.ZodType): (source: Observable<unknown>) => Observable<unknown> {
-  const checked = (parsed: z.ZodSafeParseResult<unknown>): unknown => {
+  const checked = (parsed: Parsed): unknown => {
     if (parsed.success) return parsed.data;
     run.phase = 'output';
     throw new ToolOutputError(run.invocation.definition.name, problemsOf(parsed.error.issues), { cause: parsed.error });
@@ -169,14 +141,4 @@ function checkOutput(run: ToolRun<never>, schema: z.ZodType): (source: Observabl
     const parsed = parse(schema, value);
     return parsed instanceof Promise ? from(parsed).pipe(map(checked)) : of(checked(parsed));
   });
-}
-
-/** A promise only if the schema has asynchronous parts. */
-function parse(schema: z.ZodType, value: unknown): z.ZodSafeParseResult<unknown> | Promise<z.ZodSafeParseResult<unknown>> {
-  try {
-    return schema.safeParse(value);
-  } catch (error) {
-    if ((error as Error | null)?.constructor.name !== '$ZodAsyncError') throw error;
-    return schema.safeParseAsync(value);
-  }
 }

@@ -2,7 +2,8 @@ import { finalize, type Observable } from 'rxjs';
 import { DirectObservable } from '../core/direct.js';
 import { CallScope } from './callScope.js';
 import { planTurn, type TurnOptions } from './turnPlan.js';
-import { TurnRun, type TurnEvent } from './turnRun.js';
+import type { TurnEvent } from './turnEvent.js';
+import { TurnRun } from './turnRun.js';
 
 /**
  * One turn: streams a reply of the model, runs the calls in it in one scope, and ends with the history that answers all of them in one batch.

@@ -7,6 +7,8 @@ export class Watchdog {
   private timer: Subscription | undefined = undefined;
   private ms = Infinity;
   private last = 0;
+  /** When the timer rings. */
+  private due = 0;
 
   constructor(
     private readonly scheduler: SchedulerLike,
@@ -15,9 +17,11 @@ export class Watchdog {
 
   /** From now on, `ms` milliseconds of silence are too many. */
   watch(ms: number): void {
-    this.stop();
-    this.ms = ms;
     this.touch();
+    const due = this.last + ms;
+    this.ms = ms;
+    if (this.timer !== undefined && this.due <= due) return;
+    this.stop();
     if (ms !== Infinity) this.arm(ms);
   }
 
@@ -32,13 +36,15 @@ export class Watchdog {
   }
 
   private arm(delay: number): void {
+    this.due = this.scheduler.now() + delay;
     this.timer = this.scheduler.schedule(() => this.ring(), Math.min(delay, LONGEST_TIMER));
   }
 
   private ring(): void {
     const left = this.last + this.ms - this.scheduler.now();
-    if (left > 0) return this.arm(left);
     this.timer = undefined;
+    if (left === Infinity) return;
+    if (left > 0) return this.arm(left);
     this.onSilence();
   }
 }

@@ -165,7 +165,7 @@ describe('any pipeline, broken off at any step', () => {
           if (outcome.problems.length > 0) expect.fail(explain(plan, broken, outcome));
         }
       }),
-      { numRuns: 200, includeErrorInReport: true },
+      { numRuns: 100, includeErrorInReport: true },
     );
   });
 
@@ -184,7 +184,7 @@ describe('any pipeline, broken off at any step', () => {
             if (outcome.problems.length > 0) expect.fail(explain(plan, broken, outcome));
           }
         }),
-        { numRuns: 60, includeErrorInReport: true },
+        { numRuns: 150, includeErrorInReport: true },
       );
     } finally {
       vi.useRealTimers();

@@ -19,7 +19,6 @@ describe('ctx.call', () => {
     }));
 
   const thenable = (settle: (resolve: (value: string) => void, reject: (error: unknown) => void) => void): PromiseLike<string> => ({
-    // eslint-disable-next-line unicorn/no-thenable
     then: (resolve, reject) => {
       settle(resolve as (value: string) => void, reject as (error: unknown) => void);
       return NEVER as never;

@@ -23,7 +23,7 @@ describe('an application with a second copy of rxjs', () => {
 
   it('may put its operators around ours', () => {
     const seen: unknown[] = [];
-    const foreign = other.map((value: number) => value + 1) as unknown as Rxjs.OperatorFunction<number, number>;
+    const foreign = other.map((value: number) => value + 1);
     of(1, 2)
       .pipe(
         fanOutScoped((value) => of(value)),
@@ -46,7 +46,7 @@ describe('an application with a second copy of rxjs', () => {
 
   it('may give us its sources, children and calls', () => {
     const seen: unknown[] = [];
-    const theirs = <T>(...values: T[]): Rxjs.Observable<T> => other.of(...values) as unknown as Rxjs.Observable<T>;
+    const theirs = <T>(...values: T[]): Rxjs.Observable<T> => other.of(...values);
     const ours = fanOutScoped((value: number, index, ctx) => (index === 0 ? theirs(value) : ctx.call(() => theirs(value))));
     (theirs(1, 2) as unknown as { pipe(operator: unknown): Rxjs.Observable<number> })
       .pipe(ours)

@@ -47,7 +47,7 @@ describe('toToolResult', () => {
     ['an object as JSON', { a: [1, { b: null }] }, '{"a":[1,{"b":null}]}'],
     ['an empty list', [], '[]'],
     ['a bigint', { n: 10n ** 20n }, '{"n":"100000000000000000000"}'],
-    ['a bare bigint', 5n, '"5"'],
+    ['a bare bigint', 5n, '5'],
     ['a Map and a Set', { m: new Map([['k', new Set([1])]]) }, '{"m":{"k":[1]}}'],
     ['an Error', { error: new TypeError('bad') }, '{"error":{"name":"TypeError","message":"bad"}}'],
     ['bytes', Buffer.from('abc'), '"[3 bytes]"'],

@@ -80,28 +80,31 @@ export function plans({ promises, graces }: { promises: boolean; graces: boolean
   const work = promises ? fc.oneof(virtualWork, promiseWork, promiseWork) : virtualWork;
   const grace: fc.Arbitrary<Grace> = graces ? fc.constantFrom(undefined, 0, 3, 10) : fc.constantFrom(undefined, 4000);
   const gap = fc.integer({ min: 0, max: 3 });
-  const { plan } = fc.letrec<{ plan: Plan }>((tie) => {
+  const fanOut = (items: fc.Arbitrary<Plan[]>): fc.Arbitrary<Plan> =>
+    fc.record({
+      op: fc.constant('fanOut' as const),
+      gap,
+      items,
+      concurrency: fc.constantFrom(1, 2, 3, Infinity),
+      policy: fc.constantFrom('failFast' as const, 'collect' as const, 'settle' as const, 'race' as const),
+      order: fc.constantFrom('completion' as const, 'index' as const),
+      grace,
+      cancelOwn: fc.integer({ min: -3, max: 6 }),
+    });
+  const { top } = fc.letrec<{ top: Plan; plan: Plan }>((tie) => {
     const inner = tie('plan');
     const items = fc.array(inner, { minLength: 1, maxLength: 4 });
     return {
+      top: fc.oneof({ weight: 3, arbitrary: fanOut(fc.array(inner, { minLength: 2, maxLength: 5 })) }, { weight: 1, arbitrary: inner }),
       plan: fc.oneof(
-        { maxDepth: 4, depthSize: 'small', withCrossShrink: true },
+        { maxDepth: 5, depthSize: 'medium', withCrossShrink: true },
         fc.record({
           op: fc.constant('call' as const),
           work,
           shield: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
           aside: fc.integer({ min: 0, max: 5 }).map((n) => n === 0),
         }),
-        fc.record({
-          op: fc.constant('fanOut' as const),
-          gap,
-          items,
-          concurrency: fc.constantFrom(1, 2, 3, Infinity),
-          policy: fc.constantFrom('failFast' as const, 'collect' as const, 'settle' as const, 'race' as const),
-          order: fc.constantFrom('completion' as const, 'index' as const),
-          grace,
-          cancelOwn: fc.integer({ min: -3, max: 6 }),
-        }),
+        { weight: 3, arbitrary: fanOut(items) },
         fc.record({ op: fc.constantFrom('takeWithin' as const, 'failWithin' as const), ms, grace, inner }),
         fc.record({ op: fc.constantFrom('map' as const, 'scoped' as const, 'child' as const, 'share' as const), inner }),
         fc.record({
@@ -118,7 +121,7 @@ export function plans({ promises, graces }: { promises: boolean; graces: boolean
       ),
     };
   });
-  return plan;
+  return top;
 }
 
 /** One run of one call. */
@@ -395,9 +398,10 @@ function tokens(wait: number, begin: () => () => void): AsyncIterable<string> {
           return done;
         },
         return: async () => {
+          if (ended) return done;
           returned = true;
           await sleep();
-          if (!ended) end();
+          end();
           return done;
         },
       };

@@ -1,0 +1,34 @@
+import type { Scope } from '../core/types.js';
+import type { ToolCall } from './tool.js';
+import type { ToolRun } from './toolRun.js';
+
+/** The call as `run` sees it: whatever costs something is made when it is asked for. */
+export class Call implements ToolCall {
+  readonly progress: (value: unknown) => void;
+
+  constructor(private readonly owner: ToolRun<never>) {
+    this.progress = (value) => owner.tellProgress(value);
+  }
+
+  get signal(): AbortSignal {
+    return this.owner.signal;
+  }
+  get scope(): Scope {
+    return this.owner;
+  }
+  get id(): string {
+    return this.owner.invocation.id;
+  }
+  get idempotencyKey(): string {
+    return this.owner.invocation.id;
+  }
+  get attempt(): number {
+    return this.owner.attempt;
+  }
+  get depth(): number {
+    return this.owner.depth;
+  }
+  get path(): readonly string[] {
+    return this.owner.path;
+  }
+}
