@@ -38,9 +38,9 @@ export function classifyLicence(text: string): string | undefined {
 
 /** Whether a licence text is one of those that the manifest declares, as in "(MIT OR Apache-2.0)". */
 export function agrees(declared: string, spdx: string): boolean {
-  const ids = declared.split(/[\s()]+|\bOR\b|\bAND\b/i).map((id) => id.replace(/(-only|-or-later|\+)$/, ''));
+  const ids = declared.split(/[\s()]+/).map((id) => id.replace(/(-only|-or-later|\+)$/, ''));
   return ids.some((id) => id.toLowerCase() === spdx.toLowerCase());
 }
 
 /** Licences that ask something of those who ship the package. */
-export const isCopyleft = (declared: string): boolean => /\b(A?GPL|LGPL|MPL|EPL|CDDL|SSPL)-/i.test(declared) && !/\bOR\b/i.test(declared);
+export const isCopyleft = (declared: string): boolean => /\b(A?GPL|LGPL|MPL|EPL|CDDL|SSPL)-/i.test(declared) && !/\sOR\s/i.test(declared);

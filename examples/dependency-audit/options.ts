@@ -61,6 +61,8 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv, cwd
   if (values.help) return 'help';
   const chaos = values.chaos ? integer('seed', values.seed ?? String(Math.floor(Math.random() * 10_000)), 0, 2 ** 31) : undefined;
   if (values.seed !== undefined && !values.chaos) throw new UsageError('--seed goes with --chaos.');
+  for (const name of ['model', 'max-usd'] as const)
+    if (values[name] !== undefined && !values.live) throw new UsageError(`--${name} goes with --live.`);
   if (values.chaos && values.live) throw new UsageError('--chaos breaks the embedded model, so it does not go with --live.');
   return {
     dir: resolve(cwd, values.dir),

@@ -1,7 +1,7 @@
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isRecord, stringOf, type Json } from './json.js';
-import { words } from './text.js';
+import { clean, cut, words } from './text.js';
 
 /** An installed package: what one agent audits. */
 export interface InstalledPackage {
@@ -94,7 +94,7 @@ async function resolvePackage(from: string, name: string, kind: InstalledPackage
     try {
       const root = await realpath(join(dir, 'node_modules', name));
       const { version } = await readManifest(root);
-      return { name, version: stringOf(version) ?? '?', root, kind };
+      return { name, version: cut(clean(stringOf(version) ?? '?'), 40), root, kind };
     } catch {
       if (dir === dirname(dir)) return undefined;
     }

@@ -39,7 +39,7 @@ function licenceOf({ read_licence: licence, read_manifest: manifest }: Agent['fa
 function installOf({ find_install_scripts: found }: Agent['facts']): string {
   if (found === undefined) return NONE;
   const names = [...found.scripts.map(({ name }) => name), ...(found.nativeBuild ? ['native'] : [])];
-  return names.length === 0 ? 'nothing' : names.join(', ');
+  return names.length > 1 ? `${names.length} hooks` : (names[0] ?? 'nothing');
 }
 
 /** A row for every package, then what is worth a look, worst first. */
