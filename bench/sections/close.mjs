@@ -101,6 +101,7 @@ export const section = {
     {
       title: `${STREAMS} quiet streams open`,
       file,
+      rounds: 5,
       contenders: ['together', 'one by one', 'by hand', 'rxjs from'],
       rows: [
         ...goalsOf('together'),

@@ -38,6 +38,7 @@ export const section = {
       title: 'unbounded, 100,000 calls of one event-loop turn each',
       file,
       params: { tool: 'turn', size: 100_000 },
+      rounds: 5,
       contenders: ['pool', 'ours', slowMergeMap, 'effect', 'p-limit'],
       unit: 'ns a call',
       rows: [
@@ -52,7 +53,7 @@ export const section = {
       file,
       params: { tool: 'microtask', c: 10, size: 100_000 },
       contenders: everybody,
-      rounds: 3,
+      rounds: 1,
       unit: 'ns a call',
       rows: [
         { what: 'over the hand-written pool', figure: (r) => r.ours / r.pool },

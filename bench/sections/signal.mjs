@@ -42,6 +42,7 @@ export const section = {
       title: 'unbounded, 50,000 calls of one event-loop turn each',
       file,
       params: { size: 50_000 },
+      rounds: 5,
       contenders: ['pool', 'ours', { name: 'mergeMap', rounds: 1, params: { warmMs: 0, sampleMs: 0 } }, 'effect', 'p-limit'],
       unit: 'ns a call',
       rows,

@@ -2,6 +2,7 @@ import { lastValueFrom } from 'rxjs';
 import { z } from 'zod';
 import { inner } from '../lib/fleet.mjs';
 import { connect, request } from '../lib/server.mjs';
+import { cpuNow } from '../lib/steady.mjs';
 
 const file = import.meta.url;
 
@@ -54,12 +55,12 @@ function timed(prepare) {
     };
     await many(turns);
     const started = performance.now();
-    const cpu = process.cpuUsage();
+    const used = cpuNow();
     await many(turns);
-    const { user, system } = process.cpuUsage(cpu);
-    const clock = (performance.now() - started) * 1000;
+    const micros = (ms) => (ms * 1000) / turns;
+    const figures = { cpu: micros(cpuNow() - used), clock: micros(performance.now() - started) };
     close();
-    return { cpu: (user + system) / turns, clock: clock / turns };
+    return figures;
   };
 }
 

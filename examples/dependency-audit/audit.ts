@@ -1,6 +1,6 @@
-import { from, tap, type Observable } from 'rxjs';
-import { fanOutScoped, type Outcome, type Scope } from 'rxfleet';
-import { agent, type AgentEvent, type AnyTool } from 'rxfleet/agents';
+import { concat, from, ignoreElements, ReplaySubject, tap, type Observable } from 'rxjs';
+import { fanOutScoped, type Scope, type ScopeReport } from 'rxfleet';
+import { agent, type AnyTool } from 'rxfleet/agents';
 import { taskFor } from './auditor.js';
 import type { Fleet } from './fleet.js';
 import { guarded, metered, type Model } from './model.js';
@@ -15,23 +15,22 @@ export interface AuditPlan {
   readonly maxTurns: number;
   /** How long a cancelled call may take to acknowledge, in milliseconds. */
   readonly graceMs: number;
-  /** Handed the scope of the whole fleet. */
-  readonly onScope: (scope: Scope) => void;
+  /** Cancels the whole fleet when it is aborted. */
+  readonly stop: AbortSignal;
 }
 
-/** One agent per package, so many at once, all in one scope: cancelling that scope cancels every request and every call of every agent. */
-export function audit({
-  packages,
-  model,
-  fleet,
-  toolsFor,
-  concurrency,
-  maxTurns,
-  graceMs,
-  onScope,
-}: AuditPlan): Observable<Outcome<AgentEvent>> {
+/**
+ * One agent per package, so many at once, all in one scope: cancelling that scope cancels every request and every call of every agent.
+ * Emits the report of the scope once all of it is over.
+ */
+export function audit({ packages, model, fleet, toolsFor, concurrency, maxTurns, graceMs, stop }: AuditPlan): Observable<ScopeReport> {
   const { client, params, idleMs, ledger } = model;
-  return from(packages).pipe(
+  const report$ = new ReplaySubject<ScopeReport>(1);
+  const onScope = (scope: Scope): void => {
+    scope.closed$.subscribe(report$);
+    stop.addEventListener('abort', () => scope.cancel(stop.reason));
+  };
+  const agents$ = from(packages).pipe(
     fanOutScoped(
       (pkg, index, ctx) => {
         const beforeEach = (request: unknown): void => {
@@ -54,4 +53,5 @@ export function audit({
     ),
     tap((outcome) => fleet.ended(outcome)),
   );
+  return concat(agents$.pipe(ignoreElements()), report$);
 }

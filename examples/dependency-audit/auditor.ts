@@ -42,7 +42,8 @@ function answer(notes: Notes, name: string, { oddCalls, ...delivery }: Delivery)
     gaps.push(...wishes.filter((wish) => notes.gaveUp(wish)));
     const wanted = wishes.filter((wish) => notes.wants(wish));
     if (wanted.length === 0) continue;
-    return reply.toolUse([...wanted, ...oddCalls], { ...delivery, text: notes.failedJustNow ? 'That did not work, so once more.' : text });
+    const again = wanted.some((wish) => notes.retries(wish));
+    return reply.toolUse([...wanted, ...oddCalls], { ...delivery, text: again ? 'Something did not work, so once more.' : text });
   }
   const verdict = judge(notes, new Set(gaps.map((wish) => wish.name)));
   return reply.text(`${sentence(name, verdict)}\n${JSON.stringify(verdict)}`, delivery);

@@ -6,8 +6,6 @@ export interface Interruption {
   readonly signal: AbortSignal;
   /** 0, or 128 plus the number of the signal. */
   readonly exitCode: number;
-  /** Leaves signals to Node again. */
-  stop(): void;
 }
 
 /** npm passes on the Ctrl-C that the terminal has sent to everybody already: that is not a second one. */
@@ -29,15 +27,12 @@ export function catchSignals(lastWords: () => void): Interruption {
       process.exit(exitCode);
     }
   };
-  const names = ['SIGINT', 'SIGTERM'] as const;
-  for (const name of names) process.on(name, onSignal);
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
   return {
     signal,
     get exitCode() {
       return exitCode;
-    },
-    stop: () => {
-      for (const name of names) process.off(name, onSignal);
     },
   };
 }

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lastValueFrom } from 'rxjs';
-import type { Scope } from 'rxfleet';
 import { openScopes, type ServerStats } from 'rxfleet/testing';
 import { audit } from './audit.js';
 import { Chaos } from './chaos.js';
@@ -8,7 +7,7 @@ import { Fleet } from './fleet.js';
 import { catchSignals } from './interrupt.js';
 import { embeddedModel, liveModel, type Model } from './model.js';
 import { HELP, readOptions, UsageError, type AuditOptions } from './options.js';
-import { findPackages, ProjectError } from './packages.js';
+import { findPackages, ProjectError, type InstalledPackage } from './packages.js';
 import { auditTable, fleetReport } from './report.js';
 import { describeSpending } from './spend.js';
 import { plural } from './text.js';
@@ -41,34 +40,23 @@ async function main(): Promise<number> {
   const fleet = new Fleet(packages);
   const breaking = chaos === undefined ? '' : `, chaos with seed ${chaos.seed}`;
   const view = openView(fleet, `Auditing ${plural(packages.length, 'package')} of ${dir}, ${concurrency} at a time${breaking}`);
-  close = () => view.close();
+  close = () => {
+    view.close();
+    say(`Left without waiting for ${plural(fleet.inFlight, 'call')}.`);
+  };
   if (missing.length > 0) view.say(`Declared, but not installed: ${missing.join(', ')}`);
 
-  let scope: Scope | undefined;
-  interruption.signal.addEventListener('abort', () => {
-    view.say(`${String(interruption.signal.reason)}: cancelling ${plural(fleet.inFlight, 'call')} …`);
-    scope?.cancel(interruption.signal.reason);
-  });
-  const outcomes$ = audit({
-    packages,
-    model,
-    fleet,
-    toolsFor: (pkg) => auditTools(pkg, chaos ? CHAOS_LIMITS : TOOL_LIMITS, chaos?.around(pkg.name)),
-    concurrency,
-    maxTurns,
-    graceMs: GRACE_MS,
-    onScope: (opened) => (scope = opened),
-  });
-  await lastValueFrom(outcomes$, { defaultValue: undefined });
-  const report = await (scope as unknown as Scope).closed;
+  const { signal } = interruption;
+  signal.addEventListener('abort', () => view.say(`${String(signal.reason)}: cancelling ${plural(fleet.inFlight, 'call')} …`));
+  const toolsFor = (pkg: InstalledPackage) => auditTools(pkg, chaos ? CHAOS_LIMITS : TOOL_LIMITS, chaos?.around(pkg.name));
+  const report = await lastValueFrom(audit({ packages, model, fleet, toolsFor, concurrency, maxTurns, graceMs: GRACE_MS, stop: signal }));
   fleet.close(report);
   const { server, sockets } = await closeServer(model);
   view.close();
   const open = openScopes().length;
   say(`${auditTable(fleet, process.stdout.columns || 100)}\n`);
   say(fleetReport(fleet, { report, ledger: model.ledger, server, sockets, openScopes: open }));
-  interruption.stop();
-  if (interruption.signal.aborted) return interruption.exitCode;
+  if (signal.aborted) return leave(interruption.exitCode);
   return open === 0 && fleet.number('done') > 0 ? 0 : 1;
 }
 
@@ -93,6 +81,9 @@ async function closeServer({ server }: Model): Promise<{ readonly server: Server
   await server.close();
   return { server: stats, sockets: server.stats().sockets };
 }
+
+/** Whoever interrupts does not want to wait for what was abandoned; otherwise the process ends by itself, since nothing is left. */
+const leave = (code: number): Promise<never> => new Promise(() => process.stdout.write('', () => process.exit(code)));
 
 function explain(error: unknown): number {
   if (!(error instanceof UsageError || error instanceof ProjectError)) throw error;

@@ -32,6 +32,11 @@ export class Notes {
     return this.failuresOf(wish) < ATTEMPTS;
   }
 
+  /** Whether a call failed before and may be tried again. */
+  retries(wish: Wish): boolean {
+    return this.failuresOf(wish) > 0 && this.wants(wish);
+  }
+
   /** Whether a call failed in every attempt. */
   gaveUp(wish: Wish): boolean {
     const failures = this.failuresOf(wish);
@@ -42,11 +47,6 @@ export class Notes {
   private failuresOf({ name, input }: Wish): number {
     const asked = this.seen.filter((each) => each.name === name && JSON.stringify(each.input) === JSON.stringify(input));
     return asked.every(({ isError }) => isError) ? asked.length : Infinity;
-  }
-
-  /** Whether something failed in the last turn. */
-  get failedJustNow(): boolean {
-    return this.seen.at(-1)?.isError ?? false;
   }
 
   private parse<N extends ToolName>(name: N, text: string): ToolOutput<N> | undefined {

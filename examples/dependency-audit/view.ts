@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import logUpdate from 'log-update';
 import { interval } from 'rxjs';
 import type { Agent, Fleet } from './fleet.js';
@@ -7,7 +8,7 @@ import { clean, compact, cut, fit, paint, plural, seconds } from './text.js';
 export interface View {
   /** A line that stays. */
   say(line: string): void;
-  /** The last frame goes, the cursor comes back. May be called twice. */
+  /** The picture goes, what was said stays, the cursor comes back. May be called twice. */
   close(): void;
 }
 
@@ -36,6 +37,7 @@ function liveView(fleet: Fleet, title: string, stdout: NodeJS.WriteStream): View
       frames.unsubscribe();
       logUpdate.clear();
       logUpdate.done();
+      stdout.write(`${[title, ...said].join('\n')}\n`);
     },
   };
 }
@@ -57,26 +59,34 @@ function counters(fleet: Fleet, width: number): string[] {
   const over = agents.length - fleet.number('waiting', 'running');
   const failed = fleet.number('failed');
   const bad = toolCalls.failed + modelCalls.failed;
-  return [
-    `${bar(over / agents.length, Math.min(40, width - 12))} ${over}/${agents.length}`,
-    line('agents', [
+  const rows: Record<string, readonly string[]> = {
+    agents: [
       `${fleet.number('running')} running`,
       `${fleet.number('waiting')} waiting`,
       `${fleet.number('done')} done`,
       alarm(failed, `${failed} failed`),
       `${fleet.number('cancelled', 'not started')} cancelled`,
-    ]),
-    line('calls', [
+    ],
+    calls: [
       `${fleet.inFlight} in flight`,
       `${toolCalls.settled + modelCalls.settled} done`,
       alarm(bad, `${bad} failed`),
       alarm(abandoned.length, `${abandoned.length} abandoned`),
-    ]),
-    line('tokens', [`${compact(fleet.inputTokens)} in`, `${compact(fleet.outputTokens)} out`, `time ${seconds(fleet.elapsed)}`]),
-  ];
+    ],
+    tokens: [`${compact(fleet.inputTokens)} in`, `${compact(fleet.outputTokens)} out`, `time ${seconds(fleet.elapsed)}`],
+  };
+  const lines = Object.entries(rows).map(([label, parts]) => `${paint('gray', label.padEnd(7))} ${joined(parts, width - 8)}`);
+  return [`${bar(over / agents.length, Math.min(40, width - 12))} ${over}/${agents.length}`, ...lines];
 }
 
-const line = (label: string, parts: readonly string[]): string => `${paint('gray', label.padEnd(7))} ${parts.join('  ')}`;
+/** As many parts as there is room for. */
+function joined(parts: readonly string[], width: number): string {
+  const fits = (n: number): boolean => stripVTControlCharacters(parts.slice(0, n).join('  ')).length <= width;
+  let n = parts.length;
+  while (n > 1 && !fits(n)) n--;
+  return parts.slice(0, n).join('  ');
+}
+
 const alarm = (n: number, text: string): string => (n > 0 ? paint('red', text) : text);
 
 function bar(share: number, width: number): string {

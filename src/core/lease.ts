@@ -349,6 +349,11 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   // Telling
 
+  /** A wall clock that was set back makes nothing younger than new. */
+  private get ageMs(): number {
+    return Math.max(0, this.up.env.clock.elapsed() - this.startedAt);
+  }
+
   protected get name(): string {
     return this.label;
   }
@@ -360,13 +365,12 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
   info(): CallInfo {
     const { up } = this;
     const index = this.childIndex;
-    const ageMs = up.env.clock.elapsed() - this.startedAt;
-    return { label: this.name, path: up.path, ageMs, ...(index === undefined ? {} : { index }) };
+    return { label: this.name, path: up.path, ageMs: this.ageMs, ...(index === undefined ? {} : { index }) };
   }
 
   describe(): ScopeTree['calls'][number] {
     const state = this.cleanup ? 'cleanup' : this.shielded ? 'shielded' : this.cancelled ? 'cancelling' : 'running';
-    return { label: this.name, state, ageMs: this.up.env.clock.elapsed() - this.startedAt };
+    return { label: this.name, state, ageMs: this.ageMs };
   }
 }
 

@@ -2,6 +2,7 @@ import { AsyncSubject, firstValueFrom, isObservable, Observable } from 'rxjs';
 import { manyListeners } from '#context';
 import { CallObservable } from './call.js';
 import { acquire } from './acquire.js';
+import { rootReason } from './errors.js';
 import { CLEANUP, ignoreRejection, isPromiseLike, Lease } from './lease.js';
 import { CLOSED, OPEN, ScopeNode, type Cancellation, type Env } from './node.js';
 import { checkDeadline } from './options.js';
@@ -41,7 +42,8 @@ export abstract class ScopeBase extends ScopeNode implements Scope {
   remaining(): number {
     let least = Infinity;
     for (let scope: ScopeNode | undefined = this; scope !== undefined; scope = scope.up) {
-      const { deadline } = scope;
+      const { deadline, cancellation } = scope;
+      if (cancellation !== undefined && rootReason(cancellation.reason).kind === 'deadline') return 0;
       if (deadline !== undefined) least = Math.min(least, Math.max(0, deadline.at - scope.env.clock.now()));
     }
     return least;

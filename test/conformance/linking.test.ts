@@ -41,6 +41,7 @@ import { openScopes } from 'rxfleet/testing';
 import { describe, expect, it } from 'vitest';
 import { looseCall } from '../support/loose.js';
 import { fake, type Fake } from '../support/promises.js';
+import { handle, reportOf } from '../support/scopes.js';
 
 /** Makes an Observable of one more call with this work. */
 type MakeCall = <T>(fn: CallFunction<T>) => Observable<T>;
@@ -300,6 +301,33 @@ describe('which shapes link a call to the scope around it', () => {
       );
       await advance(100);
       expect(lines).toEqual(['52 call settled', '52 complete']);
+    }));
+
+  it('so is a scope that is not linked', () =>
+    fake(async ({ works, watch, lines, advance }) => {
+      const inner = scoped((scope) => scope.call(works.deaf('call', 50, 'value')));
+      watch(
+        timer(2).pipe(
+          mergeMap(() => inner),
+          takeWithin(10),
+        ),
+      );
+      await advance(100);
+      expect(lines).toEqual(['52 call settled', '52 complete']);
+    }));
+
+  it('what it had to abandon is named by the scope that tore it down', () =>
+    fake(async ({ works, advance }) => {
+      const group = handle();
+      const inner = scoped((scope) => scope.call(works.stuck('call'), { label: 'stuck' }));
+      timer(2)
+        .pipe(
+          mergeMap(() => inner),
+          takeWithin(10, { graceMs: 5, onScope: group.take }),
+        )
+        .subscribe();
+      await advance(10_000);
+      expect(reportOf(group.scope).abandoned).toMatchObject([{ label: 'stuck' }]);
     }));
 
   it('a call that is not linked and was left before is nobody’s', () =>

@@ -509,6 +509,19 @@ describe('a wall clock that is set', () => {
     }),
   );
 
+  it.each([-3_600_000, -5])('back by %s ms: the deadlines behind the next one are in time as well', (jump) =>
+    virtual(({ watch, at, lines, flush, scheduler }) => {
+      const clock = new WallClock(scheduler);
+      const group = handle();
+      watch(scoped(() => NEVER, { scheduler: clock, onScope: group.take }));
+      for (const ms of [20, 30, 45]) watch(NEVER.pipe(takeWithin(ms, { within: group.scope })), `${ms}`);
+      at(10, () => (clock.offset += jump));
+      at(50, () => group.scope.cancel());
+      flush();
+      expect(lines).toEqual(['20 20 complete', '30 30 complete', '45 45 complete', '50 complete']);
+    }),
+  );
+
   it('back: later deadlines and graces in the same tree count on from there', () =>
     virtual(({ watch, at, lines, flush, scheduler }) => {
       const clock = new WallClock(scheduler);

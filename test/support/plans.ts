@@ -129,6 +129,7 @@ interface Run {
   readonly label: string;
   ends: number;
   settled: boolean;
+  settledAt: number | undefined;
 }
 
 interface Resource {
@@ -277,7 +278,7 @@ export class World {
   }
 
   private begin(label: string, child: Slots): { run: Run; end(): void } {
-    const run: Run = { label, ends: 0, settled: false };
+    const run: Run = { label, ends: 0, settled: false, settledAt: undefined };
     this.runs.push(run);
     child(1);
     return {
@@ -286,6 +287,7 @@ export class World {
         if (run.ends++ === 0) child(-1);
         else this.violations.push(`${label} ended ${run.ends} times`);
         run.settled = true;
+        run.settledAt = this.scheduler.now();
         this.step();
       },
     };

@@ -1,0 +1,130 @@
+import { symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { startMessagesServer } from 'rxfleet/testing';
+import { describe, expect, it } from 'vitest';
+import { auditor } from '../../examples/dependency-audit/auditor.js';
+import { makeProject, runDemo, startDemo, type Demo } from './demo.js';
+
+/** The accounts close: what was started is what is accounted for, and nothing is open. */
+function expectClosedAccounts({ stdout, stderr }: Demo): void {
+  expect(stderr).toBe('');
+  expect(stdout).toMatch(/open scopes: 0$/m);
+  const accounts = [...stdout.matchAll(/(\d+) started = (.+?)(;.*)?$/gm)];
+  expect(accounts).toHaveLength(3);
+  for (const [, started, parts = ''] of accounts) {
+    const sum = [...parts.matchAll(/\d+/g)].reduce((total, [n]) => total + Number(n), 0);
+    expect(sum).toBe(Number(started));
+  }
+}
+
+const KEY = 'sk-test-0123456789';
+
+describe.concurrent('npm start', () => {
+  it('audits the packages of this checkout', async ({ expect }) => {
+    const demo = await runDemo(['--max', '4']);
+    expect(demo.code).toBe(0);
+    expect(demo.stdout).toMatch(/^package +version +licence/m);
+    expect(demo.stdout).toMatch(/^@anthropic-ai\/sdk +1\.11\.0 .* (low|medium|high) +\d$/m);
+    expect(demo.stdout).toMatch(/agents: 4 started = 4 done \+ 0 failed \+ 0 cancelled/);
+    expect(demo.stdout).toMatch(/server: 0 requests open .* 0 sockets open/);
+    expectClosedAccounts(demo);
+  });
+
+  it('closes its accounts under chaos as well', async ({ expect }) => {
+    const demo = await runDemo(['--chaos', '--seed', '7', '--max', '8']);
+    expect(demo.code).toBe(0);
+    expect(demo.stdout).toMatch(/chaos with seed 7/);
+    expect(demo.stdout).toMatch(/abandoned: \w+ of \S+, 1\.\d s after it started/);
+    expect(demo.stdout).toMatch(/server: 0 requests open/);
+    expectClosedAccounts(demo);
+  });
+
+  it.each(['SIGINT', 'SIGTERM'] as const)('cancels everything on %s, says what it cancelled, and leaves', async (signal) => {
+    const demo = startDemo(['--chaos', '--seed', '3']);
+    await demo.says(/^\[ 1\/30]/m);
+    const before = performance.now();
+    demo.child.kill(signal);
+    const code = await demo.ended;
+    expect(performance.now() - before).toBeLessThan(3_000);
+    expect(code).toBe(signal === 'SIGINT' ? 130 : 143);
+    expect(demo.stdout).toMatch(new RegExp(`${signal}: cancelling \\d+ calls? …`));
+    expect(demo.stdout).toMatch(/cancelled in turn \d/);
+    expect(demo.stdout).toMatch(/\d+ never started/);
+    expect(demo.stdout).toMatch(/server: 0 requests open/);
+    expectClosedAccounts(demo);
+  });
+
+  it('trusts nothing that a package says', async ({ expect }) => {
+    const dir = await makeProject({
+      'package.json': '{ "dependencies": { "bad": "1", "good": "1", "gone": "1", "../../up": "1" } }',
+      'node_modules/bad/package.json': JSON.stringify({
+        name: 'bad',
+        version: '1.0.0\u001b[2J',
+        license: 'MIT\u001b[31m',
+        scripts: { postinstall: 'node evil.js' },
+        exports: './missing.js',
+      }),
+      'node_modules/bad/evil.js': 'require("child_process").exec("true")',
+      'node_modules/good/package.json': '{ "name": "good", "version": "2.0.0", "license": "ISC" }',
+      'node_modules/good/LICENSE':
+        'Permission to use, copy, modify, and/or distribute this software for any purpose is granted, provided that …',
+    });
+    await symlink('/etc/passwd', join(dir, 'node_modules/bad/LICENSE'));
+    const demo = await runDemo(['--dir', dir]);
+    expect(demo.code).toBe(0);
+    expect(demo.stdout).not.toMatch(/\u001b|root:/);
+    expect(demo.stdout).toMatch(/Declared, but not installed: gone$/m);
+    expect(demo.stdout).toMatch(/^bad +1\.0\.0 .* postinstall +high/m);
+    expect(demo.stdout).toMatch(/runs "node evil\.js" on postinstall, which starts processes/);
+    expect(demo.stdout).toMatch(/1 of 1 files it exports are missing, such as missing\.js/);
+    expect(demo.stdout).toMatch(/^good +2\.0\.0 +ISC .* low/m);
+    expectClosedAccounts(demo);
+  });
+
+  it('says what is missing where nothing can be audited', async ({ expect }) => {
+    const dir = await makeProject({ 'package.json': '{ "dependencies": { "one": "1" } }', 'empty/package.json': '{}' });
+    const runs = await Promise.all([dir, join(dir, 'empty'), join(dir, 'nowhere')].map((each) => runDemo(['--dir', each])));
+    expect(runs.map(({ code }) => code)).toEqual([1, 1, 1]);
+    expect(runs.map(({ stderr }) => stderr.trim())).toEqual([
+      `There is no node_modules in ${dir}: run "npm install" there first.`,
+      `The package.json in ${dir}/empty declares no dependencies, so there is nothing to audit.`,
+      `There is no folder ${dir}/nowhere.`,
+    ]);
+  });
+});
+
+describe.concurrent('npm start -- --live', () => {
+  it('needs a key', async ({ expect }) => {
+    const demo = await runDemo(['--live']);
+    expect(demo.code).toBe(2);
+    expect(demo.stderr).toMatch(/needs the API key in the environment variable ANTHROPIC_API_KEY/);
+  });
+
+  it('says what it may cost, and never shows the key', async ({ expect }) => {
+    await using api = await startMessagesServer({ script: auditor(undefined), apiKey: KEY });
+    const demo = await runDemo(['--live', '--max', '2'], { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: api.url });
+    expect(demo.code).toBe(0);
+    expect(demo.stdout).toMatch(/2, 6 at a time, at most 8 turns each: at most 16 requests/);
+    expect(demo.stdout).toMatch(/worst case +\$\d\.\d\d, but a request that could pass \$0\.50 in all is not sent/);
+    expect(demo.stdout).toMatch(/spent: \$0\.00\d\d of at most \$0\.50/);
+    expect(demo.stdout + demo.stderr).not.toContain(KEY);
+    expectClosedAccounts(demo);
+  });
+
+  it('sends nothing that could pass the limit', async ({ expect }) => {
+    await using api = await startMessagesServer({ script: auditor(undefined) });
+    const demo = await runDemo(['--live', '--max', '2', '--max-usd', '0.001'], { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: api.url });
+    expect(demo.code).toBe(1);
+    expect(demo.stdout).toMatch(/which could pass the limit of \$0\.0010/);
+    expect(api.stats().requests).toBe(0);
+  });
+
+  it('sends nothing if it is interrupted before it starts', async ({ expect }) => {
+    await using api = await startMessagesServer({ script: auditor(undefined) });
+    const demo = startDemo(['--live'], { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: api.url });
+    await demo.says(/press Ctrl-C, and nothing is sent/);
+    demo.child.kill('SIGINT');
+    expect(await demo.ended).toBe(130);
+    expect(api.stats().requests).toBe(0);
+  });
+});
