@@ -12,6 +12,15 @@ export type AgentStatus = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled
 /** What the tools really told about a package. */
 export type Facts = { -readonly [N in ToolName]?: ToolOutput<N> };
 
+/** A tool call that runs. */
+export interface CallInFlight {
+  readonly name: string;
+  readonly input: unknown;
+  readonly since: number;
+  /** How far it is, if it tells. */
+  readonly done?: string;
+}
+
 /** One agent, as its events describe it. */
 export class Agent {
   status: AgentStatus = 'waiting';
@@ -25,7 +34,7 @@ export class Agent {
   text = '';
   asked: string[] = [];
   /** The calls in flight. */
-  readonly inFlight = new Map<string, { readonly name: string; readonly since: number; readonly done?: string }>();
+  readonly inFlight = new Map<string, CallInFlight>();
   readonly facts: Facts = {};
   verdict: Verdict | undefined = undefined;
   /** Why there is no verdict. */
@@ -138,7 +147,7 @@ export class Fleet {
     if (event.type === 'started') {
       agent.calls++;
       this.toolCalls.started++;
-      agent.inFlight.set(id, { name, since: this.now() });
+      agent.inFlight.set(id, { name, input: event.input, since: this.now() });
       return;
     }
     if (event.type === 'progress') {
@@ -149,7 +158,7 @@ export class Fleet {
     if (call === undefined) this.refused++;
     else if (event.type === 'result') {
       this.toolCalls.settled++;
-      learn(agent.facts, name, event.output);
+      learn(agent.facts, call, event.output);
     } else if (event.type === 'cancelled') this.toolCalls.cancelled++;
     else if (isDeadlineExceededError(event.error) && event.error.abandoned.length > 0) this.abandon(agent, event.error.abandoned);
     else this.toolCalls.failed++;
@@ -197,12 +206,12 @@ function takeDone(agent: Agent, { stop, text, turns }: AgentEvent & { type: 'don
   agent.problem = stop === 'max_turns' ? `no verdict after ${turns} turns` : `no verdict in its last reply (${stop})`;
 }
 
-function learn(facts: Facts, name: string, output: unknown): void {
-  if (!(name in results)) return;
+function learn(facts: Facts, { name, input }: CallInFlight, output: unknown): void {
+  // Lists of single folders say nothing about the whole package.
+  if (!(name in results) || (name === 'list_files' && isRecord(input) && input['path'] !== '.')) return;
   const known = name as ToolName;
   const parsed = results[known].safeParse(output);
-  // The first list of files is the one of the whole package.
-  if (parsed.success && facts[known] === undefined) Object.assign(facts, { [known]: parsed.data });
+  if (parsed.success) Object.assign(facts, { [known]: parsed.data });
 }
 
 const progressOf = (value: unknown): string => {

@@ -112,7 +112,8 @@ function doing(agent: Agent, now: number): string {
   }
   if (agent.request !== 'writing') return 'waits for the model';
   if (agent.asked.length > 0) return `asks for ${agent.asked.join(', ')}`;
-  return agent.text === '' ? 'the model thinks' : `“${clean(agent.text).slice(-48)}`;
+  if (agent.text === '') return 'the model thinks';
+  return agent.text.includes('{') ? 'writes its verdict' : `“${clean(agent.text).slice(-48)}…”`;
 }
 
 /** The agents that ended last, latest first. */

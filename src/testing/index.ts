@@ -9,7 +9,7 @@ export type {
   ErrorReply,
   Fault,
   FaultPoint,
-  MessageReply,
+  ScriptedReply,
   MessagesRequest,
   Pace,
   Reply,

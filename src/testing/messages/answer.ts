@@ -9,7 +9,7 @@ import { rememberThinking } from './memory.js';
 import type { IssuedThinking } from './memory.js';
 import { checkPace } from './options.js';
 import type { MessagesServerOptions } from './options.js';
-import type { ErrorReply, MessageReply, MessagesRequest, Reply } from './reply.js';
+import type { ErrorReply, ScriptedReply, MessagesRequest, Reply } from './reply.js';
 import type { Fields } from './shape.js';
 import { makeThreads } from './threads.js';
 import type { Threads } from './threads.js';
@@ -17,7 +17,7 @@ import { inputTokensOf } from './tokens.js';
 import { findProblem } from './validate.js';
 
 /** A prompt-cache warm-up (`max_tokens: 0`) is not for the script: nothing is generated. */
-const NOTHING: MessageReply = { type: 'message', content: [], stop_reason: 'max_tokens' };
+const NOTHING: ScriptedReply = { type: 'message', content: [], stop_reason: 'max_tokens' };
 
 /** Answers one request from beginning to end. */
 export type Answer = (exchange: Exchange) => Promise<void>;

@@ -1,5 +1,5 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import type { MessageReply, ReplyBlock } from './reply.js';
+import type { ScriptedReply, ReplyBlock } from './reply.js';
 import { isRecord } from './shape.js';
 import { outputTokensOf, payloadOf } from './tokens.js';
 
@@ -30,7 +30,7 @@ export interface CompletedMessage {
 }
 
 /** Makes the message of the API from a scripted one: fills in ids, usage and stop reason, and cuts off what `max_tokens` cuts off. */
-export function completeMessage(scripted: MessageReply, model: string, inputTokens: number, ids: Ids): CompletedMessage {
+export function completeMessage(scripted: ScriptedReply, model: string, inputTokens: number, ids: Ids): CompletedMessage {
   const message = fillIn(scripted, model, inputTokens, ids);
   const payloads = message.content.map(payloadOf);
   const last = message.content.at(-1);
@@ -58,7 +58,7 @@ function cutInput(input: unknown, chars: number): unknown {
   return Object.fromEntries(entries);
 }
 
-function fillIn(scripted: MessageReply, model: string, inputTokens: number, ids: Ids): Message {
+function fillIn(scripted: ScriptedReply, model: string, inputTokens: number, ids: Ids): Message {
   const content = scripted.content.map((block) => fillInBlock(block, ids));
   const calls = content.some((block) => block.type === 'tool_use');
   return {

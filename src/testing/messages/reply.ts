@@ -61,7 +61,7 @@ export interface DeliveryOptions {
 }
 
 /** A scripted message. What is left out is filled in: ids, usage, stop reason. */
-export interface MessageReply extends DeliveryOptions {
+export interface ScriptedReply extends DeliveryOptions {
   readonly type: 'message';
   readonly content: readonly ReplyBlock[];
   /** Default: `tool_use` if there is a tool_use block, else `end_turn`. */
@@ -84,7 +84,7 @@ export interface ErrorReply {
 }
 
 /** What a script answers: plain data, made by hand or with {@link reply}. */
-export type Reply = MessageReply | ErrorReply;
+export type Reply = ScriptedReply | ErrorReply;
 
 /** What a script function learns besides the request. */
 export interface ScriptContext {
@@ -107,20 +107,20 @@ export interface ScriptedCall {
   readonly id?: string;
 }
 
-export interface ToolUseOptions extends Omit<MessageReply, 'type' | 'content'> {
+export interface ToolUseOptions extends Omit<ScriptedReply, 'type' | 'content'> {
   /** Text before the calls. */
   readonly text?: string;
   /** Thinking before the text. */
   readonly thinking?: string;
 }
 
-const text = (value: string, options: Omit<MessageReply, 'type' | 'content'> = {}): MessageReply => ({
+const text = (value: string, options: Omit<ScriptedReply, 'type' | 'content'> = {}): ScriptedReply => ({
   ...options,
   type: 'message',
   content: [{ type: 'text', text: value }],
 });
 
-const toolUse = (calls: readonly ScriptedCall[], options: ToolUseOptions = {}): MessageReply => {
+const toolUse = (calls: readonly ScriptedCall[], options: ToolUseOptions = {}): ScriptedReply => {
   const { text: before, thinking, ...rest } = options;
   const content: ReplyBlock[] = [];
   if (thinking !== undefined) content.push({ type: 'thinking', thinking });
@@ -129,7 +129,7 @@ const toolUse = (calls: readonly ScriptedCall[], options: ToolUseOptions = {}): 
   return { ...rest, type: 'message', content };
 };
 
-const message = (init: Omit<MessageReply, 'type'>): MessageReply => ({ ...init, type: 'message' });
+const message = (init: Omit<ScriptedReply, 'type'>): ScriptedReply => ({ ...init, type: 'message' });
 
 const error = (status: number, init: ApiErrorInit & Omit<ErrorReply, 'type' | 'status' | 'error'> = {}): ErrorReply => {
   const { retryAfter, headers, pace, ...said } = init;
