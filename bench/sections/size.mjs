@@ -38,7 +38,9 @@ const sizeOf = (what) => async () => {
 
 export const contenders = Object.fromEntries(limits.map((entry) => [entry.name, sizeOf(entry.import)]));
 
-const kilobytes = (limit) => Number.parseFloat(limit);
+/** The goals; what `npm run size` allows is what there is, so that it does not grow unseen. */
+const ONE = 2.5;
+const ALL = 9;
 
 export const section = {
   goal: 'Goal 8: what a bundle grows by, minified and gzipped, rxjs and peers aside',
@@ -49,7 +51,12 @@ export const section = {
       rounds: 1,
       contenders: limits.map((entry) => entry.name),
       rows: [
-        ...limits.map(({ name, limit }) => ({ what: name, figure: (r) => r[name].size, unit: 'kB', atMost: kilobytes(limit) })),
+        ...limits.map((entry) => ({
+          what: entry.name,
+          figure: (r) => r[entry.name].size,
+          unit: 'kB',
+          atMost: entry.import === '*' ? ALL : ONE,
+        })),
         {
           what: 'other operators that one brings with it',
           figure: (r) => Math.max(...names.map((name) => r[name].others)),

@@ -9,7 +9,7 @@ const COLOURS = { low: 'green', medium: 'yellow', high: 'red' } as const;
 
 interface Column {
   readonly title: string;
-  /** Negative: aligned to the right. */
+  /** The most that it may take; less if its cells need less. Negative: aligned to the right. */
   readonly width: number;
   readonly cell: (agent: Agent) => string;
   readonly colour?: (agent: Agent) => (typeof COLOURS)[Risk] | undefined;
@@ -43,26 +43,33 @@ function installOf({ find_install_scripts: found }: Agent['facts']): string {
 }
 
 /** A row for every package, then what is worth a look, worst first. */
-export function auditTable(fleet: Fleet, columns: number): string {
-  const rest = COLUMNS.reduce((sum, { width }) => sum + Math.abs(width) + 1, 0);
-  const longest = Math.max(...fleet.agents.map(({ pkg }) => pkg.name.length), 7);
-  const nameWidth = Math.max(12, Math.min(longest, columns - 1 - rest));
+export function auditTable(fleet: Fleet, width: number): string {
   const started = fleet.agents.filter(({ status }) => status !== 'not started' && status !== 'waiting');
-  const head = paint('bold', [fit('package', nameWidth), ...COLUMNS.map(({ title, width }) => fit(title, width))].join(' '));
-  const rows = started.map((agent) => rowOf(agent, nameWidth));
+  const columns = COLUMNS.map((column) => ({ ...column, width: widthOf(column, started) }));
+  const rest = columns.reduce((sum, column) => sum + Math.abs(column.width) + 1, 0);
+  const longest = Math.max(...started.map(({ pkg }) => pkg.name.length), 7);
+  const nameWidth = Math.max(12, Math.min(longest, width - 1 - rest));
+  const head = paint('bold', [fit('package', nameWidth), ...columns.map((column) => fit(column.title, column.width))].join(' '));
+  const rows = started.map((agent) => rowOf(agent, columns, nameWidth));
   const left = fleet.agents.length - started.length;
   if (left > 0) rows.push(paint('gray', `and ${plural(left, 'package')} whose agents had not started`));
-  return [head, ...rows, ...findings(started, columns - 1)].join('\n');
+  return [head, ...rows, ...findings(started, width - 1)].join('\n');
 }
 
-function rowOf(agent: Agent, nameWidth: number): string {
+function widthOf({ title, width, cell }: Column, agents: readonly Agent[]): number {
+  const needed = Math.max(title.length, ...agents.map((agent) => clean(cell(agent)).length));
+  return Math.sign(width) * Math.min(Math.abs(width), needed);
+}
+
+function rowOf(agent: Agent, columns: readonly Column[], nameWidth: number): string {
   const name = fit(agent.pkg.name, nameWidth);
   if (agent.verdict === undefined) {
-    const said = `${agent.status === 'done' ? 'no verdict' : agent.status} ${agent.turn === 0 ? 'before its first turn' : `in turn ${agent.turn}`}`;
-    return `${name} ${fit(agent.pkg.version, 10)} ${paint('red', said)}`;
+    const when = agent.turn === 0 ? 'before its first turn' : `in turn ${agent.turn}`;
+    const said = `${agent.status === 'done' ? 'no verdict' : agent.status} ${when}`;
+    return `${name} ${fit(agent.pkg.version, columns[0]?.width ?? 10)} ${paint('red', said)}`;
   }
-  const cells = COLUMNS.map(({ width: cellWidth, cell, colour }) => {
-    const text = fit(clean(cell(agent)), cellWidth);
+  const cells = columns.map(({ width, cell, colour }) => {
+    const text = fit(clean(cell(agent)), width);
     const style = colour?.(agent);
     return style === undefined ? text : paint(style, text);
   });

@@ -28,7 +28,7 @@ export class CallObservable<T> extends DirectObservable<T> {
     const { fn, options, latest } = this;
     const lease = new Lease<T>(home, labelOf(fn, options), sink, options?.shield ? SHIELDED : 0);
     hand(sink, lease);
-    if (latest !== undefined && latest.cancelled && !latest.over) lease.startAfter(latest, () => this.run(lease));
+    if (latest?.left) lease.startAfter(latest, () => this.run(lease));
     else this.run(lease);
   }
 

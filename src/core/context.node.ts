@@ -17,5 +17,9 @@ export function captureContext(): AsyncBinding | undefined {
 
 /** Lets one signal have any number of listeners without a MaxListenersExceededWarning. */
 export function manyListeners(signal: AbortSignal): void {
-  setMaxListeners(0, signal);
+  try {
+    setMaxListeners(0, signal);
+  } catch {
+    // A signal of a DOM library: it counts no listeners.
+  }
 }

@@ -21,10 +21,11 @@ export function rootReason(reason: CancelReason | ScopeCancelledError): CancelRe
 
 /** One line of words for any thrown value. */
 export function describeError(error: unknown): string {
-  if (error instanceof Error) return error.message || error.name;
   if (typeof error === 'string') return JSON.stringify(error);
   try {
-    return String(error);
+    if (!(error instanceof Error)) return String(error);
+    const { name, message } = error as { readonly name: unknown; readonly message: unknown };
+    return String(message) || String(name);
   } catch {
     return 'an error that cannot be printed';
   }

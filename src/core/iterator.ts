@@ -37,7 +37,7 @@ export class IteratorRun<T> implements Unsubscribable {
   private pull(iterator: AsyncIterator<T>): void {
     settle(
       () => iterator.next(),
-      (result) => this.pulled(iterator, result),
+      (result) => this.pulled(iterator, opened(result)),
       (error) => {
         if (this.stopped && iterator.return !== undefined) return this.target.stopFailed(error);
         this.stopped = true;
@@ -46,14 +46,17 @@ export class IteratorRun<T> implements Unsubscribable {
     );
   }
 
-  private pulled(iterator: AsyncIterator<T>, { done, value }: IteratorResult<T, unknown>): void {
-    if (this.stopped) {
+  private pulled(iterator: AsyncIterator<T>, { done, value, broken }: Step<T>): void {
+    if (broken !== undefined && !this.stopped) {
+      this.stopped = true;
+      this.target.error(broken.error);
+    } else if (this.stopped) {
       if (iterator.return === undefined) this.target.ended();
-    } else if (done === true) {
+    } else if (done) {
       this.stopped = true;
       this.target.complete();
     } else {
-      this.target.next(value);
+      this.target.next(value as T);
       if (!this.stopped) this.pull(iterator);
     }
   }
@@ -70,6 +73,26 @@ export class IteratorRun<T> implements Unsubscribable {
         (error) => target.error(error),
       );
     }
+  }
+}
+
+interface Step<T> {
+  readonly done?: boolean | undefined;
+  readonly value?: T;
+  /** The iterator does not keep to its protocol. */
+  readonly broken?: { readonly error: unknown };
+}
+
+/** Reads a step once; a result that is no object is a TypeError, as in `for await`. */
+function opened<T>(result: IteratorResult<T, unknown>): Step<T> {
+  if (typeof result !== 'object' || result === null) {
+    return { broken: { error: new TypeError(`An async iterator's next() must give an object, got ${String(result)}.`) } };
+  }
+  try {
+    const { done, value } = result;
+    return { done, value: value as T };
+  } catch (error) {
+    return { broken: { error } };
   }
 }
 

@@ -1,4 +1,5 @@
 import { from, isObservable, type ObservableInput, type Unsubscribable } from 'rxjs';
+import { captureContext } from '#context';
 import { ambient, enter, leave } from './ambient.js';
 import type { AlarmTarget } from './clock.js';
 import type { RelayTarget, Sink } from './direct.js';
@@ -65,8 +66,9 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     return (this.flags & DONE) !== 0;
   }
 
+  /** What has not begun needs no shield. */
   get shielded(): boolean {
-    return (this.flags & SHIELDED) !== 0;
+    return (this.flags & (SHIELDED | WAITING)) === SHIELDED;
   }
 
   get cancelled(): boolean {
@@ -89,18 +91,25 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
 
   // Running
 
-  /** Calls `start` once `before`, an attempt of the same call that was told to stop, is over or has used up its grace. */
+  /** Whether its subscriber has left while the work goes on. */
+  get left(): boolean {
+    return !this.over && (this.cancelled || (this.shielded && this.sink === undefined));
+  }
+
+  /** Calls `start` once `before`, an attempt of the same call that was left, is over or has used up its grace. */
   startAfter(before: Lease<T>, start: () => void): void {
     const { clock, graceMs } = this.up.env;
     const target: AlarmTarget = { up: this.up, deadline: undefined, onAlarm: () => before.abandon() };
-    const alarm = graceMs === Infinity ? undefined : clock.set(target, graceMs);
-    this.flags |= WAITING;
-    before.whenOver(() => {
+    const alarm = graceMs === Infinity || before.shielded ? undefined : clock.set(target, graceMs);
+    const binding = captureContext();
+    const go = (): void => {
       if (alarm !== undefined) clock.clear(alarm);
       if (this.over) return;
       this.flags &= ~WAITING;
       start();
-    });
+    };
+    this.flags |= WAITING;
+    before.whenOver(binding === undefined ? go : () => binding.run(go, undefined));
   }
 
   run(fn: CallFunction<T>): void {
@@ -138,9 +147,12 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     if (this.cancelled) return this.ended();
     const source = from(input);
     this.flags |= RELAYING;
-    relay(source, this);
-    this.flags &= ~RELAYING;
-    this.extra?.held?.();
+    try {
+      relay(source, this);
+    } finally {
+      this.flags &= ~RELAYING;
+      this.extra?.held?.();
+    }
   }
 
   /** An end that comes while `subscribe` still runs is held until it has returned, and the teardown with it. */
@@ -169,7 +181,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
     const heard = this.heard;
     this.end();
     if (!heard) {
-      if (!this.cleanup) this.up.noteLate({ ...this.info(), status: 'fulfilled', value });
+      if (this.shielded || (this.up.cancelled && !this.cleanup)) this.up.noteLate({ ...this.info(), status: 'fulfilled', value });
       this.tellCancelled();
     } else this.tellResult(value);
     this.release();

@@ -31,10 +31,11 @@ export abstract class Member {
   /** Runs `task` once this is over. */
   abstract whenOver(task: () => void): void;
 
-  /** Called when it is torn down: a scope that is not above it but did this waits for it as well. */
+  /** Called when it is torn down: a scope that did this and is neither above nor below waits for it as well. */
   protected tornDownBy(stopper: ScopeNode | undefined): void {
     if (stopper === undefined || !stopper.cancelled || this.over) return;
     for (let node = this.up; node !== undefined; node = node.up) if (node === stopper) return;
+    for (let node: Member | undefined = stopper; node !== undefined; node = node.up) if (node === this) return;
     stopper.host(this);
   }
 }
@@ -374,9 +375,12 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     }
     if (extra !== undefined) this.wrapUp(extra);
     if (up === undefined) ambient.registry?.closed(this);
-    this.onClosed();
-    up?.delist(this);
-    if (extra?.afterwards !== undefined) for (const task of extra.afterwards) task();
+    try {
+      this.onClosed();
+    } finally {
+      up?.delist(this);
+      if (extra?.afterwards !== undefined) for (const task of extra.afterwards) task();
+    }
   }
 
   private wrapUp(extra: More): void {

@@ -45,10 +45,10 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
     hand(this.out, this);
     try {
       onScope?.(this);
+      if (signal !== undefined) this.follow(signal);
     } catch (error) {
       this.error(error);
     }
-    if (signal !== undefined) this.follow(signal);
     const refusal = this.refused?.refusal();
     if (refusal !== undefined) this.cancelWith({ kind: 'parent-cancelled', cause: refusal.reason });
     this.open(source);
@@ -153,9 +153,14 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   }
 
   protected onClosed(): void {
+    if (this.binding === undefined) end(this);
+    else this.binding.run(end, this);
+  }
+
+  /** Runs in the async context of whoever subscribed. */
+  endNow(): void {
     if (this.silent) this.handUp();
-    else if (this.binding === undefined) concludeOutside(this);
-    else this.binding.run(concludeOutside, this);
+    else notify(this.up, conclude, this, undefined);
   }
 
   /** How the output ends. */
@@ -181,7 +186,7 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
     const { up } = this;
     if (up !== undefined) {
       for (const failure of errors) up.failed({ error: failure.error, phase: 'cleanup' });
-      for (const each of this.extra?.late ?? []) up.noteLate(each);
+      if (up.cancelled) for (const each of this.extra?.late ?? []) up.noteLate(each);
     } else if (errors.length > 0) this.tellUnhandled(errors);
   }
 
@@ -206,9 +211,8 @@ function next<R>(out: Sink<R>, value: R): void {
   out.next(value);
 }
 
-/** Ends the output in the async context and under the scope of whoever subscribed. */
-function concludeOutside(scope: { readonly up: ScopeNode | undefined; concludeNow(): void }): void {
-  notify(scope.up, conclude, scope, undefined);
+function end(scope: { endNow(): void }): void {
+  scope.endNow();
 }
 
 function conclude(scope: { concludeNow(): void }): void {

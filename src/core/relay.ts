@@ -14,7 +14,8 @@ export function relay<T>(source: Observable<T>, target: RelayTarget<T>): void {
     try {
       source.subscribe(subscriber);
     } catch (error) {
-      target.torn(error);
+      if (subscriber.closed) target.torn(error);
+      else subscriber.error(error);
     }
   }).subscribe(target);
 }

@@ -1,5 +1,5 @@
 import { AsyncSubject, firstValueFrom, isObservable, Observable } from 'rxjs';
-import { manyListeners } from '#context';
+import { captureContext, manyListeners } from '#context';
 import { CallObservable } from './call.js';
 import { acquire } from './acquire.js';
 import { rootReason } from './errors.js';
@@ -69,10 +69,14 @@ export abstract class ScopeBase extends ScopeNode implements Scope {
   get closed$(): Observable<ScopeReport> {
     return new Observable((subscriber) => {
       this.keep();
-      if (!this.over) return (this.more.report$ ??= new AsyncSubject()).subscribe(subscriber);
-      subscriber.next(this.report());
-      subscriber.complete();
-      return undefined;
+      const binding = captureContext();
+      const tell = (report: ScopeReport): void => {
+        subscriber.next(report);
+        subscriber.complete();
+      };
+      if (this.over) return tell(this.report());
+      const report$ = (this.more.report$ ??= new AsyncSubject());
+      return report$.subscribe((report) => (binding === undefined ? tell(report) : binding.run(tell, report)));
     });
   }
 

@@ -53,13 +53,13 @@ class DeadlineScope<T> extends OutputScope<T, T> {
     } else super.conclude(reason);
   }
 
-  protected override onClosed(): void {
+  override endNow(): void {
     try {
       this.onEnd?.({ timedOut: this.cancellation?.reason.kind === 'deadline', seen: this.seen, report: this.report() });
     } catch (error) {
       (this.more.errors ??= []).push({ error, phase: 'cleanup' });
     }
-    super.onClosed();
+    super.endNow();
   }
 }
 

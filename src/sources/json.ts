@@ -14,12 +14,11 @@ function inWords(value: bigint | symbol | undefined): string {
 
 /** A `toJSON` or a getter threw, or it is nested too deep: the first level, without its methods. */
 function flat(value: unknown): string {
-  const kind = Object.prototype.toString.call(value).slice(8, -1);
   try {
     const entries = Object.entries(value as object).filter(([, each]) => typeof each !== 'object' && typeof each !== 'function');
     return JSON.stringify(Object.fromEntries(entries), (_key, each: unknown) => (typeof each === 'bigint' ? String(each) : each));
   } catch {
-    return `[${kind} that cannot be written as JSON]`;
+    return '[a value that cannot be written as JSON]';
   }
 }
 

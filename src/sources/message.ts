@@ -57,6 +57,9 @@ async function request(client: MessagesClient, params: MessageParams, options: R
     limit.wait('body', idleMs);
     const reply = await sent.then(undefined, (error: unknown) => limit.fail(bodyError(error, limit.known)));
     return { message: reply, usage: reply.usage, requestId, headers };
+  } catch (error) {
+    limit.abort();
+    throw error;
   } finally {
     limit.end();
   }
@@ -99,7 +102,13 @@ class SilenceLimit {
     this.outer.removeEventListener('abort', this.onAbort);
   }
 
-  private readonly onAbort = (): void => this.controller.abort(this.outer.reason);
+  /** Nobody waits for the request any more. */
+  abort(): void {
+    this.watchdog.stop();
+    this.controller.abort(this.outer.reason);
+  }
+
+  private readonly onAbort = (): void => this.abort();
 
   private giveUp(): void {
     const { phase, ms } = this.waiting;

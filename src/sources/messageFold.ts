@@ -116,8 +116,22 @@ function closeBlock(open: OpenBlock | undefined): void {
   open.block = { ...open.block, input: strictly(open.json)?.value ?? {} };
 }
 
-/** Undefined if it is no JSON. */
+/** What is nested deeper could not be written out again. */
+const MOST_NESTED = 200;
+
+function nesting(json: string): number {
+  let deepest = 0;
+  let depth = 0;
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (token === '[' || token === '{') deepest = Math.max(deepest, ++depth);
+    else if (token === ']' || token === '}') depth--;
+  }
+  return deepest;
+}
+
+/** Undefined if it is no JSON, or nested too deep. */
 function strictly(json: string): { readonly value: unknown } | undefined {
+  if (nesting(json) > MOST_NESTED) return undefined;
   try {
     return { value: JSON.parse(json) as unknown };
   } catch {

@@ -15,15 +15,23 @@ const MAY_HAVE = 'It may have completed, check before repeating it.';
 const CHANGES_NOTHING = 'It changes nothing, so it can be called again.';
 const RECEIVED_SHOWN = 300;
 
-/** The `tool_result` block that an event leads to; undefined for events that are not the last of their call. */
+/** The `tool_result` block that an event leads to; undefined for events that are not the last of their call. Never throws. */
 export function resultOf(event: ToolEvent, maxChars: number = MAX_RESULT_CHARS): ToolResult | undefined {
+  try {
+    return inBlock(event, maxChars);
+  } catch {
+    return errorResult(event.id, `The tool "${event.name}" ended in a way that cannot be put into words.`);
+  }
+}
+
+function inBlock(event: ToolEvent, maxChars: number): ToolResult | undefined {
   switch (event.type) {
     case 'result':
       return { type: 'tool_result', tool_use_id: event.id, content: contentOf(event.output, maxChars) };
     case 'failed':
       return errorResult(event.id, cut(wordsOfFailure(event), maxChars));
     case 'cancelled':
-      return errorResult(event.id, wordsOfCancel(event));
+      return errorResult(event.id, cut(wordsOfCancel(event), maxChars));
     default:
       return undefined;
   }

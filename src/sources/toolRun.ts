@@ -1,4 +1,4 @@
-import { concatMap, EMPTY, from, isObservable, map, of, throwError, type Observable } from 'rxjs';
+import { concatMap, defaultIfEmpty, EMPTY, from, isObservable, map, type Observable, of, throwError } from 'rxjs';
 import type { z } from 'zod';
 import { CallObservable, innermost } from '../core/call.js';
 import { DirectObservable, type Sink } from '../core/direct.js';
@@ -82,7 +82,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     if (!parsed.success)
       return throwError(() => new ToolInputError(definition.name, problemsOf(parsed.error.issues), { cause: parsed.error }));
     this.parsed = parsed.data;
-    return definition.output === undefined ? work : work.pipe(checkOutput(this, definition.output));
+    return definition.output === undefined ? work : work.pipe(defaultIfEmpty(undefined), checkOutput(this, definition.output));
   }
 
   /** Runs the tool, unless whoever heard that it is about to start has stopped it. */

@@ -1,17 +1,23 @@
 import type { Problem } from './errors.js';
 import { toJson } from './json.js';
 
+const MOST_CAUSES = 4;
+
 /** What a thrown value says, with its causes. Empty if it says nothing. */
 export function saidBy(error: unknown): string {
   const words: string[] = [];
-  for (let each = error; each !== undefined && words.length < 4; each = each instanceof Error ? each.cause : undefined) {
+  let each = error;
+  for (let step = 0; step < MOST_CAUSES && each !== undefined; step++) {
     const said = each instanceof Error ? named(each) : plainly(each);
     if (said !== '' && !words.includes(said)) words.push(said);
+    each = each instanceof Error ? each.cause : undefined;
   }
   return words.join(': ');
 }
 
-function named({ name, message }: Error): string {
+/** Name and message are whatever somebody put there. */
+function named(error: Error): string {
+  const [name, message] = [plainly(error.name), plainly(error.message)];
   const speaks = name === 'Error' || name.includes('Tool') || message.startsWith(name);
   return speaks && message !== '' ? message : [name, message].filter(Boolean).join(': ');
 }
