@@ -109,6 +109,7 @@ export class Lease<T> extends CallMember implements RelayTarget<T> {
       start();
     };
     this.flags |= WAITING;
+    if (alarm !== undefined) this.whenOver(() => clock.clear(alarm));
     before.whenOver(binding === undefined ? go : () => binding.run(go, undefined));
   }
 

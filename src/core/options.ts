@@ -5,19 +5,19 @@ import { ScopeNode } from './node.js';
 /** Options of every operator that opens a scope. */
 export interface ScopeOptions {
   /** Milliseconds that a cancelled call may take to acknowledge before it is abandoned. Default 5000; Infinity waits for ever. */
-  readonly graceMs?: number;
+  readonly graceMs?: number | undefined;
   /** Name in paths, reports and errors. */
-  readonly label?: string;
+  readonly label?: string | undefined;
   /** Cancels the scope when it is aborted; the output then errors with ScopeCancelledError. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** The enclosing scope. Default: the one in whose synchronous subscribe chain the operator is subscribed, if any. */
-  readonly within?: ScopeContext;
+  readonly within?: ScopeContext | undefined;
   /** Hands out the scope of each subscription, before the source is subscribed. */
-  readonly onScope?: (scope: Scope) => void;
+  readonly onScope?: ((scope: Scope) => void) | undefined;
   /** Told once of failures that happened after an unsubscribe, when there is no enclosing scope to tell. */
-  readonly onUnhandled?: (failures: readonly ScopeFailure[]) => void;
+  readonly onUnhandled?: ((failures: readonly ScopeFailure[]) => void) | undefined;
   /** What tells the time. Default: the enclosing scope's, else asyncScheduler. */
-  readonly scheduler?: SchedulerLike;
+  readonly scheduler?: SchedulerLike | undefined;
 }
 
 function fail(kind: typeof TypeError | typeof RangeError, who: string, option: string, range: string, got: unknown): never {

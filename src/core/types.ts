@@ -84,9 +84,9 @@ export interface ScopeTree {
 
 export interface CallOptions {
   /** Name in reports and dumps. Default: the function's name, else `call`. */
-  readonly label?: string;
+  readonly label?: string | undefined;
   /** A shielded call is never aborted and is waited for without a grace. Default false. */
-  readonly shield?: boolean;
+  readonly shield?: boolean | undefined;
 }
 
 /** What a call gets: the function is given an AbortSignal of its own if it declares a parameter for it. */

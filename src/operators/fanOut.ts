@@ -9,7 +9,8 @@ import { Child } from './fanOutChild.js';
 import type { FanOutOptions, FanOutProject } from './fanOutScoped.js';
 import { Sequencer } from './sequencer.js';
 
-type Settings = FanOutOptions & Required<Pick<FanOutOptions, 'concurrency' | 'order' | 'policy' | 'outcomes'>>;
+type Choice = 'concurrency' | 'order' | 'policy' | 'outcomes';
+type Settings = Omit<FanOutOptions, Choice> & { readonly [K in Choice]: NonNullable<FanOutOptions[K]> };
 
 /** The group: takes values from the source, starts children while slots are free, and applies the policy. */
 export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {

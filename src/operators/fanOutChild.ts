@@ -110,11 +110,11 @@ export class Child<T, R> extends Lease<R> {
     this.up.childCompleted(this);
   }
 
-  /** The failure is noted before its teardown runs. Being cancelled through a scope of its own is no failure of a child. */
+  /** Being cancelled through a scope of its own is no failure of a child; running out of time there is. */
   override error(error: unknown): void {
     if (this.over || this.is(MUTED)) return super.error(error);
     if (this.hold(() => this.error(error))) return;
-    if (isScopeCancelledError(error)) {
+    if (isScopeCancelledError(error) && error.kind !== 'deadline') {
       this.abort(new Cancellation(error.reason));
       this.end();
     } else this.fail(error, 'run');

@@ -6,16 +6,16 @@ import { FanOut } from './fanOut.js';
 
 export interface FanOutOptions extends ScopeOptions {
   /** How many children may be alive at once. Default 16; Infinity may be asked for. */
-  readonly concurrency?: number;
+  readonly concurrency?: number | undefined;
   /** `completion` emits values as they come; `index` in the order of the source. Default `completion`. */
-  readonly order?: 'completion' | 'index';
+  readonly order?: 'completion' | 'index' | undefined;
   /**
    * `failFast`: the first failure cancels the rest. `collect`: all run to their end, then every failure in one error.
    * `settle`: one Outcome per child, never an error for a child. `race`: the first child to complete wins. Default `failFast`.
    */
-  readonly policy?: 'failFast' | 'collect' | 'settle' | 'race';
+  readonly policy?: 'failFast' | 'collect' | 'settle' | 'race' | undefined;
   /** What the report keeps of each child: those that were not fulfilled, or all. Default `unfulfilled`. */
-  readonly outcomes?: 'unfulfilled' | 'all';
+  readonly outcomes?: 'unfulfilled' | 'all' | undefined;
 }
 
 /** Starts a child for a value. `ctx` is the child's own scope: what is called through it is waited for. */
@@ -59,8 +59,9 @@ export function fanOutScoped<T, R>(
 ): OperatorFunction<T, Outcome<R>>;
 export function fanOutScoped<T, R>(
   project: FanOutProject<T, R>,
-  options?: FanOutOptions & { readonly policy?: 'failFast' | 'collect' | 'race' },
+  options?: FanOutOptions & { readonly policy?: 'failFast' | 'collect' | 'race' | undefined },
 ): OperatorFunction<T, R>;
+export function fanOutScoped<T, R>(project: FanOutProject<T, R>, options: FanOutOptions): OperatorFunction<T, R | Outcome<R>>;
 export function fanOutScoped<T, R>(project: FanOutProject<T, R>, options: FanOutOptions = {}): OperatorFunction<T, R | Outcome<R>> {
   const { concurrency = 16, order = 'completion', policy = 'failFast', outcomes = 'unfulfilled' } = options;
   checkFunction(WHO, 'project', project);

@@ -4,7 +4,7 @@ import { within, type DeadlineEnd } from './deadline.js';
 
 export interface TakeWithinOptions extends ScopeOptions {
   /** Called once when the scope has closed, before the output ends: tells a finished stream from one that was cut off. */
-  readonly onEnd?: (end: DeadlineEnd) => void;
+  readonly onEnd?: ((end: DeadlineEnd) => void) | undefined;
 }
 
 /**

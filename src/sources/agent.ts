@@ -11,9 +11,9 @@ import { TurnRun } from './turnRun.js';
 
 export interface AgentOptions extends TurnOptions {
   /** Label of the agent's scope: what paths, reports and errors call it. Default `agent`. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** The agent ends after so many turns even if the model would go on. Default 10; Infinity may be asked for. */
-  readonly maxTurns?: number;
+  readonly maxTurns?: number | undefined;
 }
 
 /** Tokens of all turns together, as the API counts them. */

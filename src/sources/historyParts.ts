@@ -7,10 +7,14 @@ type BlockParam = Anthropic.Messages.ContentBlockParam;
 
 /**
  * The blocks of a reply as they go back to the model: unchanged, but for what the API would refuse – blank texts, thinking that was cut off
- * before its signature or has nothing after it, inputs that are no object, and ids that were used before.
+ * before its signature or has nothing after it, the API's own calls that were cut off, inputs that are no object, and ids that were used before.
  */
 export function blocksOf(message: Message, idOf: (index: number) => string | undefined): BlockParam[] {
-  const kept = message.content.map((block, index) => ({ block, id: idOf(index) })).filter(({ block }) => isSendable(block));
+  const { content } = message;
+  const answered = new Set(content.flatMap((block) => ('tool_use_id' in block ? [block.tool_use_id] : [])));
+  const cutOff = (block: Block): boolean =>
+    block.type === 'server_tool_use' && message.stop_reason !== 'pause_turn' && !answered.has(block.id);
+  const kept = content.map((block, index) => ({ block, id: idOf(index) })).filter(({ block }) => isSendable(block) && !cutOff(block));
   while (isThinking(kept.at(-1)?.block)) kept.pop();
   return kept.map(({ block, id }) => sendable(block, id));
 }

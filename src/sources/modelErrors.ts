@@ -20,7 +20,14 @@ export function requestError(error: unknown, init: ReplyErrorInit): unknown {
   if (name === 'APIConnectionTimeoutError' || isSilence(error))
     return new StreamStalledError('headers', undefined, { ...init, cause: error });
   if (name === 'APIConnectionError') return new ConnectionLostError({ ...init, cause: error });
-  return error;
+  return isHeaderError(error)
+    ? new TypeError('The request was not sent: one of its headers has an illegal value (a key with a line break?).')
+    : error;
+}
+
+/** The platform shows the whole value of a header that it refuses, and that may be a key. */
+function isHeaderError(error: unknown): boolean {
+  return error instanceof TypeError && /header/i.test(error.message);
 }
 
 /** What a response that broke off errors with. */

@@ -25,19 +25,19 @@ export interface ResponseInfo {
 
 export interface RequestOptions {
   /** The enclosing scope. Default: the one in whose synchronous subscribe chain it is subscribed, if any. */
-  readonly within?: ScopeContext;
+  readonly within?: ScopeContext | undefined;
   /** Name of the call in reports and dumps. Default `messages.create`. */
-  readonly label?: string;
+  readonly label?: string | undefined;
   /** Longest silence before the response headers, in milliseconds. Infinity for no limit. */
-  readonly headersMs?: number;
+  readonly headersMs?: number | undefined;
   /** Longest silence in the body of the response, in milliseconds. Infinity for no limit. */
-  readonly idleMs?: number;
+  readonly idleMs?: number | undefined;
   /** What tells the time. Default: the enclosing scope's, else asyncScheduler. */
-  readonly scheduler?: SchedulerLike;
+  readonly scheduler?: SchedulerLike | undefined;
   /** Headers, query, fetch options and middleware of this request. */
-  readonly request?: ClientRequestOptions;
+  readonly request?: ClientRequestOptions | undefined;
   /** Told when the headers of the response have arrived. */
-  readonly onResponse?: (response: ResponseInfo) => void;
+  readonly onResponse?: ((response: ResponseInfo) => void) | undefined;
 }
 
 /** The SDK's own limit never comes first: a timer's longest delay. */

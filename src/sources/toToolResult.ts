@@ -5,9 +5,9 @@ import { errorResult, failureText, MAX_RESULT_CHARS, resultOf, unfinished, type 
 
 export interface ToolResultOptions {
   /** The call to answer: it gets its block even if the source ends without an event of it. Default: the calls that the source tells of. */
-  readonly toolUse?: { readonly id: string; readonly name: string };
+  readonly toolUse?: { readonly id: string; readonly name: string } | undefined;
   /** Text beyond so many characters is cut off, and says so. Default 200,000. */
-  readonly maxChars?: number;
+  readonly maxChars?: number | undefined;
 }
 
 /**

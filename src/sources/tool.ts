@@ -46,13 +46,13 @@ export interface ToolOptions<I extends z.ZodType, R> {
   /** A zod object. Every call is checked against it before `run`. */
   readonly input: I;
   /** Default `unsafe`. */
-  readonly effect?: ToolEffect;
+  readonly effect?: ToolEffect | undefined;
   /** Milliseconds after which a call is stopped. Default: no limit. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** Milliseconds that a stopped call may take to acknowledge before it is abandoned. Default 5000; Infinity waits for ever. */
-  readonly graceMs?: number;
+  readonly graceMs?: number | undefined;
   /** More fields of the API's tool: `strict`, `cache_control`, `defer_loading` and so on. */
-  readonly api?: Partial<Omit<Anthropic.Messages.Tool, 'name' | 'description' | 'input_schema'>>;
+  readonly api?: Partial<Omit<Anthropic.Messages.Tool, 'name' | 'description' | 'input_schema'>> | undefined;
   /** Does the work. It is given the parsed input. */
   readonly run: (input: z.output<I>, call: ToolCall) => R;
 }

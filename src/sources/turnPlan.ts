@@ -16,22 +16,22 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
   /** The history so far: messages, of which a copy is continued, or a conversation, which is itself continued. */
   readonly messages: readonly MessageParam[] | Conversation;
   /** What the model may call: tools made with `tool()`, and server tools as the API takes them. Default: none. */
-  readonly tools?: readonly (AnyTool | Anthropic.Messages.ToolUnion)[];
+  readonly tools?: readonly (AnyTool | Anthropic.Messages.ToolUnion)[] | undefined;
   /** How many calls may run at once. Default 16. */
-  readonly concurrency?: number;
+  readonly concurrency?: number | undefined;
   /**
    * What to do when `max_tokens` cuts a reply off after it has begun to call tools. `continue` runs the calls that are whole and tells the model
    * that the last was cut off; `end` runs none. Either way every call is answered in the history. Default `continue`.
    */
-  readonly onMaxTokens?: 'continue' | 'end';
+  readonly onMaxTokens?: 'continue' | 'end' | undefined;
   /** Results beyond so many characters are cut off, and say so. Default 200,000. */
-  readonly maxResultChars?: number;
+  readonly maxResultChars?: number | undefined;
   /** Longest silence before the headers of a reply, in milliseconds. Default 120,000. */
-  readonly headersMs?: number;
+  readonly headersMs?: number | undefined;
   /** Longest silence in a reply, in milliseconds; keep-alives do not count. Default 300,000. */
-  readonly idleMs?: number;
+  readonly idleMs?: number | undefined;
   /** Headers, query, fetch options and middleware of the requests. */
-  readonly request?: ClientRequestOptions;
+  readonly request?: ClientRequestOptions | undefined;
 }
 
 /** Checked options, taken apart once. */
