@@ -65,7 +65,12 @@ export class FanOut<T, R> extends OutputScope<T, R | Outcome<R>> {
   /** Starts what waits while slots are free: a loop, so that any number of synchronous children use one frame. */
   private drain(): void {
     if (this.draining) return;
-    if (tooDeep()) return defer(() => this.drain());
+    if (tooDeep()) defer(() => this.drainNow());
+    else this.drainNow();
+  }
+
+  private drainNow(): void {
+    if (this.draining) return;
     this.draining = true;
     while (this.queue.length > 0 && this.active < this.settings.concurrency) {
       const value = this.queue.shift() as T;

@@ -7,6 +7,7 @@ import { messageStream } from './messageStream.js';
 import { textOf } from './textDeltas.js';
 import { TurnCalls } from './turnCalls.js';
 import type { TurnEvent } from './turnEvent.js';
+import { ModelStreamError } from './errors.js';
 import type { TurnPlan } from './turnPlan.js';
 
 type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
@@ -15,6 +16,7 @@ type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
 export class TurnRun {
   private readonly fold = new MessageFold();
   private requestId: string | null = null;
+  private seen = 0;
 
   constructor(
     private readonly plan: TurnPlan,
@@ -46,15 +48,38 @@ export class TurnRun {
 
   private onEvent(event: StreamEvent, out: Subscriber<TurnEvent>): void {
     const { turn } = this;
-    this.fold.take(event);
+    let text: string;
+    this.seen++;
+    try {
+      this.fold.take(event);
+      text = textOf(event);
+    } catch (cause) {
+      return out.error(this.malformed(cause));
+    }
     out.next({ type: 'model', turn, event });
-    const text = textOf(event);
     if (text !== '') out.next({ type: 'text', turn, text });
+  }
+
+  private malformed(cause: unknown): ModelStreamError {
+    return new ModelStreamError('malformed_stream', 'its events do not make a message', {
+      requestId: this.requestId,
+      events: this.seen,
+      cause,
+    });
+  }
+
+  private folded(): Pick<MessageFold, 'message' | 'calls'> {
+    try {
+      const { message, calls } = this.fold;
+      return { message, calls };
+    } catch (cause) {
+      throw this.malformed(cause);
+    }
   }
 
   /** The reply is complete: its calls run, in one scope, and are answered in one batch. */
   private answers(): Observable<TurnEvent> {
-    const { message, calls } = this.fold;
+    const { message, calls } = this.folded();
     const stop = message.stop_reason ?? 'end_turn';
     const pending = stop === 'refusal' ? [] : this.ledger.take(message, calls, (name) => this.effectOf(name));
     const continues = stop === 'pause_turn' || (pending.length > 0 && this.runsOn(stop));

@@ -198,3 +198,15 @@ it('closed$ and onEnd run in the async context of whoever asked', async () => {
   user.run('alice', () => source.complete());
   expect(seen).toEqual(['bob', 'bob']);
 });
+
+it.each([
+  [2, 7],
+  [1000, 40],
+  [2, 300],
+])('%i synchronous values through %i fan-outs one after the other', (values, stages) => {
+  let source: Observable<number> = from(Array.from({ length: values }, (_, i) => i));
+  for (let i = 0; i < stages; i++) source = source.pipe(fanOutScoped((value) => of(value)));
+  const seen: (number | string)[] = [];
+  source.subscribe({ next: (value) => seen.push(value), complete: () => seen.push('end') });
+  expect(seen).toEqual([...Array.from({ length: values }, (_, i) => i), 'end']);
+});

@@ -113,3 +113,27 @@ it('an onResponse that throws closes the request', async () => {
   await expect(lastValueFrom(message(client, ask, { onResponse }).pipe(toArray()))).rejects.toThrow('mine');
   await server.when(({ open }) => open === 0);
 });
+
+it.each([
+  [
+    'a delta without its delta',
+    [
+      { type: 'message_start', message: { usage: {} } },
+      { type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } },
+      { type: 'content_block_delta', index: 0 },
+    ],
+  ],
+  ['an end without a beginning', []],
+])('a stream with %s is a typed error', async (_, events) => {
+  const stream = async function* (): AsyncGenerator {
+    await sleep(1);
+    yield* events;
+    yield { type: 'message_stop' };
+  };
+  const response = { data: stream(), response: { headers: new Headers() }, request_id: 'req_1' };
+  const client = { messages: { create: () => ({ withResponse: () => Promise.resolve(response) }) } } as never;
+  await expect(lastValueFrom(agent({ ...ask, client }).pipe(toArray()))).rejects.toMatchObject({
+    name: 'ModelStreamError',
+    requestId: 'req_1',
+  });
+});
