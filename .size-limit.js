@@ -1,5 +1,5 @@
 // What each import costs today, rounded up: a guard against growth. The goals are in docs/performance.md.
-const limits = { fanOutScoped: '10.9 kB', takeWithin: '8.8 kB', failWithin: '8.8 kB', scoped: '8.7 kB' };
+const limits = { fanOutScoped: '11 kB', takeWithin: '8.9 kB', failWithin: '8.9 kB', scoped: '8.8 kB' };
 
 const common = {
   path: 'dist/index.js',
@@ -10,5 +10,5 @@ const common = {
 
 export default [
   ...Object.entries(limits).map(([name, limit]) => ({ ...common, name, import: `{ ${name} }`, limit })),
-  { ...common, name: 'all of rxfleet', import: '*', limit: '11.4 kB' },
+  { ...common, name: 'all of rxfleet', import: '*', limit: '11.5 kB' },
 ];
