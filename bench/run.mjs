@@ -44,7 +44,7 @@ for (const name of wanted) {
   for (const group of section.groups) await runGroup(group);
 }
 if (short.length > 0) console.log(`\nShort of their goal:\n${short.map((line) => `  ${line}`).join('\n')}`);
-else console.log('\nEvery goal is reached.');
+else console.log('\nNo goal falls short.');
 process.exitCode = short.length > 0 ? 1 : 0;
 
 async function runGroup(group) {

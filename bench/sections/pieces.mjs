@@ -174,7 +174,7 @@ const each = (pieces) => Object.keys(pieces);
 const sized = (pieces, sizes) =>
   each(pieces).flatMap((name) => sizes.map((size) => ({ name: `${name} ${size / 1000}k`, contender: name, params: { size } })));
 
-const group = (title, unit, contenders) => ({ title, file, rounds: 1, flags: ['--expose-gc'], contenders, unit, rows: [] });
+const group = (title, unit, contenders) => ({ title, file, rounds: 3, flags: ['--expose-gc'], contenders, unit, rows: [] });
 
 export const section = {
   goal: 'Where the time goes: what the parts cost of which rxjs, AbortController and a scope are made (no goals)',
