@@ -3,7 +3,8 @@ import { ambient } from './ambient.js';
 import { Clock } from './clock.js';
 import { DirectObservable, hand, type Sink } from './direct.js';
 import { Lease, SHIELDED } from './lease.js';
-import { CLOSING, ScopeNode, type Env } from './node.js';
+import { type Env } from './member.js';
+import { CLOSING, ScopeNode } from './node.js';
 import type { CallFunction, CallOptions } from './types.js';
 
 /** Default grace in milliseconds: how long a cancelled call may take to acknowledge. */

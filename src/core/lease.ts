@@ -5,7 +5,8 @@ import type { AlarmTarget } from './clock.js';
 import type { RelayTarget, Sink } from './direct.js';
 import { isAbortShaped } from './errors.js';
 import { IteratorRun } from './iterator.js';
-import { Cancellation, CallMember, type ScopeNode } from './node.js';
+import { Cancellation, CallMember } from './member.js';
+import { type ScopeNode } from './node.js';
 import { relay, tearDown } from './relay.js';
 import type { CallFunction, CallInfo, LateOutcome, ScopeTree } from './types.js';
 

@@ -4,7 +4,8 @@ import { CallObservable } from './call.js';
 import { acquire } from './acquire.js';
 import { rootReason } from './errors.js';
 import { CLEANUP, ignoreRejection, isPromiseLike, Lease } from './lease.js';
-import { CLOSED, OPEN, ScopeNode, type Cancellation, type Env } from './node.js';
+import { type Cancellation, type Env } from './member.js';
+import { CLOSED, OPEN, ScopeNode } from './node.js';
 import { checkDeadline } from './options.js';
 import type { CallFunction, CallOptions, Scope, ScopeFailure, ScopeReport } from './types.js';
 
