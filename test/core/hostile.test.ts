@@ -210,3 +210,12 @@ it.each([
   source.subscribe({ next: (value) => seen.push(value), complete: () => seen.push('end') });
   expect(seen).toEqual([...Array.from({ length: values }, (_, i) => i), 'end']);
 });
+
+it('the deadline of a child() scope in a fan-out fails its child', async () => {
+  const slow = (_: number, __: number, ctx: Scope): Observable<number> => {
+    const agent = ctx.child('agent');
+    agent.setDeadline(5);
+    return agent.call((signal) => new Promise<number>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))));
+  };
+  expect(await errorOf(of(1).pipe(fanOutScoped(slow)))).toMatchObject({ cause: { name: 'ScopeCancelledError', kind: 'deadline' } });
+});

@@ -1,5 +1,7 @@
+import { inspect } from 'node:util';
+import Anthropic from '@anthropic-ai/sdk';
 import { EMPTY, lastValueFrom, toArray } from 'rxjs';
-import { agent, fromTool, isToolOutputError, message, tool, toToolResult } from 'rxfleet/agents';
+import { agent, fromTool, isToolOutputError, message, messageStream, tool, toToolResult } from 'rxfleet/agents';
 import { expectNoOpenScopes, reply } from 'rxfleet/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -136,4 +138,25 @@ it.each([
     name: 'ModelStreamError',
     requestId: 'req_1',
   });
+});
+
+it('a key that is no legal header value is not in the error', async () => {
+  const { server } = await start([reply.text('never')]);
+  const client = new Anthropic({ apiKey: 'sk-ant-secret\nx', baseURL: server.url, logLevel: 'off' });
+  for (const source of [message(client, ask), messageStream(client, ask)]) {
+    const error = await lastValueFrom<unknown>(source).catch((each: unknown) => each);
+    expect(error).toBeInstanceOf(TypeError);
+    expect(inspect(error, { depth: 10 })).not.toContain('secret');
+  }
+});
+
+it('a call of the API itself that was cut off is not in the history', async () => {
+  const content = [
+    { type: 'text', text: 'Let me look.' },
+    { type: 'server_tool_use', id: 'srvtoolu_1', name: 'web_search', input: { query: 'x' } },
+  ] as const;
+  const { client } = await start([reply.message({ content: [...content] as never, stop_reason: 'max_tokens' })]);
+  const done = await lastValueFrom(agent({ ...ask, client }));
+  expect(done).toMatchObject({ type: 'done', stop: 'max_tokens' });
+  expect(JSON.stringify(done.type === 'done' && done.history)).not.toContain('srvtoolu_1');
 });
