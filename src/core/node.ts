@@ -159,7 +159,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
       scope.live--;
       scope.settle();
     }
-    if (this.state !== CLOSED) armGraces(marked);
+    if (this.cancelled) armGraces(marked);
   }
 
   private mark(cancellation: Cancellation): void {
@@ -285,7 +285,7 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     return this.ripe();
   }
 
-  private close(): void {
+  protected close(): void {
     this.state = CLOSED;
     const { extra, up, deadline } = this;
     if (deadline !== undefined) {

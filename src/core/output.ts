@@ -5,7 +5,7 @@ import { env, innermost } from './call.js';
 import { hand, type RelayTarget, type Sink } from './direct.js';
 import { DeadlineExceededError, isAbortShaped, ScopeCancelledError, ScopeError } from './errors.js';
 import { type Env } from './member.js';
-import { CANCELLING, type ScopeNode } from './node.js';
+import { CANCELLING, OPEN, type ScopeNode } from './node.js';
 import type { ScopeOptions } from './options.js';
 import { relay, tearDown } from './relay.js';
 import { ScopeBase } from './scope.js';
@@ -61,12 +61,17 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
   }
 
   private openNow(source: () => Observable<T>): void {
-    if (this.state < CANCELLING) this.subscribe(source);
+    if (this.state < CANCELLING) this.startBody(source);
     this.opening = false;
     this.settle();
   }
 
-  private subscribe(source: () => Observable<T>): void {
+  /** Starts the body. What must wait for something first overrides it. */
+  protected startBody(source: () => Observable<T>): void {
+    this.subscribe(source);
+  }
+
+  protected subscribe(source: () => Observable<T>): void {
     const { base } = ambient;
     const outer = enter(this);
     ambient.base = -1;
@@ -119,7 +124,7 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
     this.failed({ error, phase: 'source' });
   }
 
-  private endSource(): boolean {
+  protected endSource(): boolean {
     if (!this.sourceRuns) return false;
     this.sourceRuns = false;
     const { handle } = this;
@@ -130,6 +135,17 @@ export abstract class OutputScope<T, R> extends ScopeBase implements RelayTarget
 
   protected get running(): boolean {
     return this.sourceRuns || this.opening;
+  }
+
+  /** Another run of the body: nothing of the one before is left. */
+  protected reopen(): void {
+    this.state = OPEN;
+    this.cancellation = undefined;
+    this.sourceRuns = true;
+    if (this.extra === undefined) return;
+    this.extra.errors = this.extra.controller = undefined;
+    if (this.extra.grace !== undefined) this.env.clock.clear(this.extra.grace);
+    this.extra.grace = undefined;
   }
 
   protected stopBody(): void {

@@ -30,3 +30,8 @@ export function checkOneOf(who: string, option: string, value: unknown, choices:
 export function checkContext(who: string, ctx: ScopeContext | undefined): void {
   if (ctx !== undefined) checkScopeOptions(who, { within: ctx });
 }
+
+/** Throws unless it is what `guard` returns, or nothing. */
+export function checkGuard(who: string, option: string, guard: unknown): void {
+  if (guard !== undefined && typeof guard !== 'function') refuse(TypeError, who, option, 'what guard() returns', guard);
+}

@@ -1,14 +1,15 @@
 import { defer, of, type Observable } from 'rxjs';
 import { DirectObservable, type Sink } from '../core/direct.js';
-import { DeadlineExceededError, ScopeError } from '../core/errors.js';
+import { DeadlineExceededError, isDeadlineExceededError, ScopeError } from '../core/errors.js';
 import { CANCELLING } from '../core/node.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
+import type { Guard } from '../operators/guard.js';
 import { ownError } from './callScope.js';
-import { checkContext, refuse } from './checks.js';
+import { checkContext, checkGuard, refuse } from './checks.js';
 import { UnknownToolError } from './errors.js';
 import type { AnyTool, Tool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
-import { Invocation, ToolRun, type ToolPhase } from './toolRun.js';
+import { Invocation, ToolRun, type ToolPhase, type ToolRequest } from './toolRun.js';
 
 /** What the model asks for. A `tool_use` block is one. */
 export interface ToolUse {
@@ -34,7 +35,10 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
   | { readonly type: 'result'; readonly output: O }
   | {
       readonly type: 'failed';
-      /** `input`: it never ran. `output`: it ran, and what it returned does not fit its schema. `timeout`: it took too long. */
+      /**
+       * `input`: it never ran. `gate`: its guard refused it, and it never ran. `output`: it ran, and what it returned does not fit its
+       * schema. `timeout`: it took too long.
+       */
       readonly phase: ToolPhase;
       readonly error: unknown;
       /** Whether it changed something: `none` if it never ran or never changes anything. */
@@ -49,6 +53,11 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
       readonly reason: CancelReason;
     }
 );
+
+export interface FromToolOptions {
+  /** Gates that the call passes once its input is fine. Its own time limit begins when it has passed them. */
+  readonly guard?: Guard<ToolRequest> | undefined;
+}
 
 /** A call whose course comes out as events. It never errors. With `hear`, the events go there, and only the end comes out. */
 class EventRun extends ToolRun<ToolEvent> {
@@ -105,7 +114,13 @@ class EventRun extends ToolRun<ToolEvent> {
     if (reason !== undefined && reason.kind !== 'source-error') return { id, name, type: 'cancelled', ran: this.ran, effect, reason };
     const own = ownError(report, reason);
     const error = own === undefined ? new ScopeError(report, this.name) : own.error;
-    return { id, name, type: 'failed', phase: this.phase, error, effect };
+    return { id, name, type: 'failed', phase: this.timedOut(error) ? 'timeout' : this.phase, error, effect };
+  }
+
+  /** Behind a guard the time limit of the tool is an error of its call. */
+  private timedOut(error: unknown): boolean {
+    const { guard, definition } = this.invocation;
+    return guard !== undefined && this.phase === 'run' && isDeadlineExceededError(error) && error.ms === definition.timeoutMs;
   }
 }
 
@@ -117,17 +132,29 @@ class EventRun extends ToolRun<ToolEvent> {
  * @param tools - one tool, or several of which the call names one
  * @param toolUse - a `tool_use` block of the model: `id`, `name` and `input`
  * @param ctx - the scope of the call. Default: the one in whose synchronous subscribe chain it is subscribed, if any
- * @returns a cold Observable that never errors: a tool that is unknown, refuses its input, throws or takes too long has `failed`. Unsubscribing
- * cancels the call
+ * @param options - `guard`, what {@link guard} or {@link toolGuard} returns: gates that the call passes once its input is fine
+ * @returns a cold Observable that never errors: a tool that is unknown, refuses its input, is refused by its guard, throws or takes too long has
+ * `failed`. Unsubscribing cancels the call
  * @see {@link toToolResult} for the answer to the model
  */
-export function fromTool<O>(tool: Tool<never, O>, toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent<O>>;
-export function fromTool(tools: readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent>;
-export function fromTool(tools: AnyTool | readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext): Observable<ToolEvent> {
+export function fromTool<O>(
+  tool: Tool<never, O>,
+  toolUse: ToolUse,
+  ctx?: ScopeContext,
+  options?: FromToolOptions,
+): Observable<ToolEvent<O>>;
+export function fromTool(tools: readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext, options?: FromToolOptions): Observable<ToolEvent>;
+export function fromTool(
+  tools: AnyTool | readonly AnyTool[],
+  toolUse: ToolUse,
+  ctx?: ScopeContext,
+  { guard }: FromToolOptions = {},
+): Observable<ToolEvent> {
   checkContext('fromTool', ctx);
+  checkGuard('fromTool', 'guard', guard);
   const definitions = (typeof tools === 'function' ? [tools] : tools).map((each) => definitionOf('fromTool', each));
   const definition = definitions.find(({ name }) => name === toolUse.name);
-  return definition === undefined ? defer(() => of(unknownTool(toolUse, definitions))) : toolEvents(definition, toolUse, ctx);
+  return definition === undefined ? defer(() => of(unknownTool(toolUse, definitions))) : toolEvents(definition, toolUse, ctx, { guard });
 }
 
 /** The events of one call of a tool that is known. With `hear`, they go there, and only the end comes out. */
@@ -135,9 +162,9 @@ export function toolEvents(
   definition: ToolDefinition,
   { id, name, input }: ToolUse,
   ctx: ScopeContext | undefined,
-  hear?: (event: ToolEvent) => void,
+  { guard, hear }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void },
 ): Observable<ToolEvent> {
-  const invocation = new Invocation(definition, input, ctx, id);
+  const invocation = new Invocation(definition, input, ctx, id, guard);
   return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }, hear).start());
 }
 

@@ -6,6 +6,7 @@ import { StreamStalledError, type ReplyErrorInit } from './errors.js';
 import { bodyError, requestError } from './modelErrors.js';
 import {
   checkRequest,
+  guarded,
   schedulerOf,
   sdkOptions,
   type MessageParams,
@@ -41,7 +42,8 @@ const IDLE_MS = 60_000;
 export function message(client: MessagesClient, params: MessageParams, options: RequestOptions = {}): Observable<MessageReply> {
   checkRequest('message', client, params, options);
   const { within, label = 'messages.create' } = options;
-  return new CallObservable(within as ScopeNode | undefined, (signal) => request(client, params, options, signal), { label });
+  const call = new CallObservable(within as ScopeNode | undefined, (signal) => request(client, params, options, signal), { label });
+  return guarded(call, params, options);
 }
 
 async function request(client: MessagesClient, params: MessageParams, options: RequestOptions, signal: AbortSignal): Promise<MessageReply> {

@@ -3,7 +3,7 @@ import type { Observable } from 'rxjs';
 import { CallObservable } from '../core/call.js';
 import type { ScopeNode } from '../core/node.js';
 import { EventStream } from './eventStream.js';
-import { checkRequest, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
+import { checkRequest, guarded, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
 
 /**
  * A reply of the model as it is written: the events of the API, and a typed error for every way in which they can stop short.
@@ -24,5 +24,10 @@ export function messageStream(
 ): Observable<Anthropic.Messages.RawMessageStreamEvent> {
   checkRequest('messageStream', client, params, options);
   const { within, label = 'messages.create' } = options;
-  return new CallObservable(within as ScopeNode | undefined, () => new EventStream(client, params, options), { label });
+  const call = new CallObservable<Anthropic.Messages.RawMessageStreamEvent>(
+    within as ScopeNode | undefined,
+    () => new EventStream(client, params, options),
+    { label },
+  );
+  return guarded(call, params, options);
 }

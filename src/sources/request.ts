@@ -1,9 +1,11 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import { asyncScheduler, type SchedulerLike } from 'rxjs';
+import type { Middleware } from '@anthropic-ai/sdk';
+import { asyncScheduler, type Observable, type SchedulerLike } from 'rxjs';
 import { innermost } from '../core/call.js';
 import { checkScopeOptions } from '../core/options.js';
 import type { ScopeContext } from '../core/types.js';
-import { checkMilliseconds, refuse } from './checks.js';
+import type { Guard } from '../operators/guard.js';
+import { checkGuard, checkMilliseconds, refuse } from './checks.js';
 
 /** What sends requests: an Anthropic client, or anything with its `messages.create`. */
 export interface MessagesClient {
@@ -36,6 +38,8 @@ export interface RequestOptions {
   readonly scheduler?: SchedulerLike | undefined;
   /** Headers, query, fetch options and middleware of this request. */
   readonly request?: ClientRequestOptions | undefined;
+  /** Gates that every attempt passes: what `modelGuard` or `guard` returns. */
+  readonly guard?: Guard<MessageParams> | undefined;
   /** Told when the headers of the response have arrived. */
   readonly onResponse?: ((response: ResponseInfo) => void) | undefined;
 }
@@ -55,7 +59,8 @@ export function checkClient(who: string, client: unknown): void {
 }
 
 export function checkRequestOptions(who: string, options: RequestOptions): void {
-  const { headersMs, idleMs, within, scheduler, label } = options;
+  const { headersMs, idleMs, within, scheduler, label, guard } = options;
+  checkGuard(who, 'guard', guard);
   if (headersMs !== undefined) checkMilliseconds(who, 'headersMs', headersMs);
   if (idleMs !== undefined) checkMilliseconds(who, 'idleMs', idleMs);
   checkScopeOptions(who, { ...(within && { within }), ...(scheduler && { scheduler }), ...(label !== undefined && { label }) });
@@ -63,7 +68,14 @@ export function checkRequestOptions(who: string, options: RequestOptions): void 
 
 /** What every request goes out with: one attempt, one signal of its own, and no limit but ours. */
 export function sdkOptions(options: RequestOptions, signal: AbortSignal): Anthropic.RequestOptions {
-  return { ...options.request, maxRetries: 0, timeout: NO_SDK_LIMIT, signal };
+  const { middleware: hook } = (options.guard ?? {}) as { middleware?: Middleware };
+  const middleware = hook === undefined ? {} : { middleware: [...(options.request?.middleware ?? []), hook] };
+  return { ...options.request, ...middleware, maxRetries: 0, timeout: NO_SDK_LIMIT, signal };
+}
+
+/** A request behind its guard. */
+export function guarded<T>(request: Observable<T>, params: MessageParams, { guard, within }: RequestOptions): Observable<T> {
+  return guard === undefined ? request : request.pipe(guard(params, within));
 }
 
 /** The scheduler of the scope that runs now, unless another is given. */

@@ -1,6 +1,7 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { isDeadlineExceededError, rootReason } from '../core/errors.js';
 import type { CancelReason } from '../core/types.js';
+import { isGateError } from '../gates/errors.js';
 import { isToolInputCutOffError, isToolInputError } from './errors.js';
 import type { ToolEvent } from './fromTool.js';
 import { contentOf, cut } from './resultContent.js';
@@ -49,7 +50,9 @@ function wordsOfFailure({ name, phase, error, effect }: ToolEvent & { readonly t
     return `The tool "${name}" did not finish within ${error.ms} ms${left}. ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
   }
   if (phase === 'output') return `${saidBy(error)}\nThe tool ran, but its result cannot be used.`;
-  if (phase === 'input') return `${saidBy(error)}\nThe tool did not run.`.trim();
+  if (phase === 'input' || phase === 'gate') return `${saidBy(error)}\nThe tool did not run.`.trim();
+  if (isGateError(error))
+    return `The tool "${name}" was stopped before it finished. ${error.message} ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
   return failureText(name, error);
 }
 

@@ -1,22 +1,36 @@
 import { concatMap, defaultIfEmpty, EMPTY, from, isObservable, map, type Observable, of, throwError } from 'rxjs';
 import type { z } from 'zod';
-import { CallObservable, innermost } from '../core/call.js';
+import { ambient } from '../core/ambient.js';
+import { CallObservable } from '../core/call.js';
 import { DirectObservable, type Sink } from '../core/direct.js';
 import { isPromiseLike } from '../core/lease.js';
 import { CANCELLING } from '../core/node.js';
 import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
+import { failWithin } from '../operators/failWithin.js';
+import type { Guard } from '../operators/guard.js';
 import { ownError } from './callScope.js';
 import { checkContext } from './checks.js';
 import { ToolInputError, ToolOutputError } from './errors.js';
 import { parse, type Parsed } from './parse.js';
 import { Call } from './toolCall.js';
+import type { ToolEffect } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import { problemsOf } from './words.js';
 
 /** How far a call got; where it was when it failed. */
-export type ToolPhase = 'input' | 'run' | 'output' | 'timeout';
+export type ToolPhase = 'input' | 'gate' | 'run' | 'output' | 'timeout';
+
+/** A call that asks its guard to pass. */
+export interface ToolRequest {
+  /** The id of the `tool_use` block; a random one for a call by hand. */
+  readonly id: string;
+  readonly name: string;
+  /** The parsed input. */
+  readonly input: unknown;
+  readonly effect: ToolEffect;
+}
 
 /** What the attempts of one call share. */
 export class Invocation {
@@ -31,12 +45,13 @@ export class Invocation {
     readonly input: unknown,
     within: ScopeContext | undefined,
     id?: string,
+    readonly guard?: Guard<ToolRequest> | undefined,
   ) {
     const { name: label, graceMs } = definition;
     const limits = graceMs === undefined ? { label } : { label, graceMs };
     this.options = within === undefined ? limits : { ...limits, within };
     this.key = id;
-    const run = (): Observable<unknown> => (innermost(undefined) as ToolRun<unknown>).run();
+    const run = (): Observable<unknown> => current().run();
     this.work = new CallObservable<unknown>(undefined, run, { label: definition.name });
   }
 
@@ -48,7 +63,7 @@ export class Invocation {
 /** One attempt of a call: a scope of its own, in which `run` is one call, under the timeout of the tool. */
 export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   phase: ToolPhase = 'input';
-  readonly attempt: number;
+  attempt: number;
   private parsed: unknown = undefined;
 
   constructor(
@@ -61,12 +76,12 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 
   /** Whether `run` was called. */
   get ran(): boolean {
-    return this.phase !== 'input';
+    return this.phase !== 'input' && this.phase !== 'gate';
   }
 
   start(): void {
-    const { timeoutMs } = this.invocation.definition;
-    if (timeoutMs !== undefined) this.setDeadline(timeoutMs);
+    const { definition, guard } = this.invocation;
+    if (guard === undefined && definition.timeoutMs !== undefined) this.setDeadline(definition.timeoutMs);
     this.begin(() => this.body());
   }
 
@@ -78,15 +93,27 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   }
 
   private checked(parsed: Parsed): Observable<unknown> {
-    const { definition, work } = this.invocation;
+    const { definition } = this.invocation;
     if (!parsed.success)
       return throwError(() => new ToolInputError(definition.name, problemsOf(parsed.error.issues), { cause: parsed.error }));
     this.parsed = parsed.data;
+    const work = this.guarded();
     return definition.output === undefined ? work : work.pipe(defaultIfEmpty(undefined), checkOutput(this, definition.output));
+  }
+
+  /** Behind a guard the time of the tool begins when it has passed, and a timeout is something that the guard hears of. */
+  private guarded(): Observable<unknown> {
+    const { definition, guard, work, id } = this.invocation;
+    if (guard === undefined) return work;
+    const { name, effect, timeoutMs } = definition;
+    this.phase = 'gate';
+    const timed = timeoutMs === undefined ? work : work.pipe(failWithin(timeoutMs));
+    return timed.pipe(guard({ id, name, effect, input: this.parsed }, this));
   }
 
   /** Runs the tool, unless whoever heard that it is about to start has stopped it. */
   run(): Observable<unknown> {
+    if (this.ran) this.attempt = ++this.invocation.attempts;
     this.tellStarted(this.parsed);
     if (this.state >= CANCELLING) return EMPTY;
     this.phase = 'run';
@@ -98,6 +125,12 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 
   /** The tool said how far it is. */
   tellProgress(_value: unknown): void {}
+}
+
+/** The attempt in whose synchronous subscribe chain the work is started. */
+function current(): ToolRun<unknown> {
+  for (let node = ambient.scope; node !== undefined; node = node.up) if (node instanceof ToolRun) return node as ToolRun<unknown>;
+  throw new TypeError('unreachable: the work of a tool runs in an attempt');
 }
 
 /** A call whose values and errors come out as they are. */

@@ -38,10 +38,11 @@ export class TurnCalls {
   private run(pending: PendingCall, ctx: ScopeContext, out: Subscriber<TurnEvent>): Observable<ToolEvent> {
     const { id, call } = pending;
     const { name, input } = call;
-    const { tools } = this.plan;
+    const { tools, toolGuard } = this.plan;
     const definition = tools.get(name);
     const hear = (event: ToolEvent): void => this.hear(pending, event, out);
-    if (definition !== undefined && call.state === 'ready') return toolEvents(definition, { id, name, input }, ctx, hear);
+    if (definition !== undefined && call.state === 'ready')
+      return toolEvents(definition, { id, name, input }, ctx, { hear, guard: toolGuard });
     hear(definition === undefined ? unknownTool({ id, name }, tools.values()) : badInput(pending, this.stop));
     return EMPTY;
   }

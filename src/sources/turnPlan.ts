@@ -1,13 +1,22 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { checkConcurrency, checkScopeOptions, type ScopeOptions } from '../core/options.js';
-import { checkCount, checkOneOf, refuse } from './checks.js';
+import type { Guard } from '../operators/guard.js';
+import { checkCount, checkGuard, checkOneOf, refuse } from './checks.js';
 import { Ledger, type Conversation } from './conversation.js';
 import { definitionOf } from './fromTool.js';
 import type { MessageParam } from './historyParts.js';
-import { checkClient, checkRequestOptions, type ClientRequestOptions, type MessageParams, type MessagesClient } from './request.js';
+import {
+  checkClient,
+  checkRequestOptions,
+  type ClientRequestOptions,
+  type MessageParams,
+  type MessagesClient,
+  type RequestOptions,
+} from './request.js';
 import { MAX_RESULT_CHARS } from './resultOf.js';
 import type { AnyTool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
+import type { ToolRequest } from './toolRun.js';
 
 /** Every parameter of the API (`model`, `max_tokens`, `system`, `thinking`, …), and: */
 export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, Omit<ScopeOptions, 'label'> {
@@ -32,6 +41,10 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
   readonly idleMs?: number | undefined;
   /** Headers, query, fetch options and middleware of the requests. */
   readonly request?: ClientRequestOptions | undefined;
+  /** Gates in front of every request to the model: what `modelGuard` or `guard` returns. */
+  readonly modelGuard?: Guard<MessageParams> | undefined;
+  /** Gates in front of every call of a tool: what `toolGuard` or `guard` returns. */
+  readonly toolGuard?: Guard<ToolRequest> | undefined;
 }
 
 /** Checked options, taken apart once. */
@@ -39,7 +52,8 @@ export interface TurnPlan {
   readonly client: MessagesClient;
   /** What goes to the API with every request, besides the messages. */
   readonly params: Omit<MessageParams, 'messages'>;
-  readonly request: { readonly headersMs?: number; readonly idleMs?: number; readonly request?: ClientRequestOptions };
+  readonly request: Pick<RequestOptions, 'headersMs' | 'idleMs' | 'request' | 'guard'>;
+  readonly toolGuard: Guard<ToolRequest> | undefined;
   readonly tools: ReadonlyMap<string, ToolDefinition>;
   readonly scope: ScopeOptions;
   readonly concurrency: number;
@@ -60,13 +74,15 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
     maxResultChars = MAX_RESULT_CHARS,
     ...others
   } = options;
-  const { headersMs, idleMs, request, graceMs, signal, within, onScope, onUnhandled, scheduler, ...params } = others;
+  const { headersMs, idleMs, request, modelGuard, toolGuard, graceMs, signal, within, onScope, onUnhandled, scheduler, ...params } = others;
   const scope = defined({ graceMs, signal, within, onScope, onUnhandled, scheduler, label: name });
-  const limits = defined({ headersMs, idleMs, request });
+  const limits = { ...defined({ headersMs, idleMs, request }), ...(modelGuard !== undefined && { guard: modelGuard }) };
   checkClient(who, client);
   checkMessages(who, messages);
   checkScopeOptions(who, scope);
   checkRequestOptions(who, limits);
+  checkGuard(who, 'modelGuard', modelGuard);
+  checkGuard(who, 'toolGuard', toolGuard);
   checkConcurrency(who, concurrency);
   checkOneOf(who, 'onMaxTokens', onMaxTokens, ['continue', 'end']);
   checkCount(who, 'maxResultChars', maxResultChars);
@@ -74,7 +90,7 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   const open = (): Ledger => (messages instanceof Ledger ? messages : new Ledger(messages as readonly MessageParam[]));
   const sent =
     tools.length === 0 ? params : { ...params, tools: tools.map((each) => (typeof each === 'function' ? each.definition.toApi() : each)) };
-  return { client, params: sent, request: limits, tools: definitions, scope, concurrency, onMaxTokens, maxResultChars, open };
+  return { client, params: sent, request: limits, toolGuard, tools: definitions, scope, concurrency, onMaxTokens, maxResultChars, open };
 }
 
 /** Without the fields that are undefined. */

@@ -1,0 +1,216 @@
+import { asyncScheduler, defer, map, Observable, startWith, Subject } from 'rxjs';
+import { checkGateOptions, type GateOptions } from './checks.js';
+import { ResourceDisposedError } from './errors.js';
+import type { GateEvent, GateEventBody } from './events.js';
+import { nothing, type Call, type CallEnd, type Caller, type Withdraw } from './gate.js';
+import { GateTimer } from './gateTimer.js';
+import { type LiveLease, LiveList } from './liveList.js';
+import { type Waiter, WaitingLine } from './waitingLine.js';
+
+export interface DisposeOptions {
+  /** Stop the calls in flight as well. Default false: they run to their end. */
+  readonly cancelInFlight?: boolean | undefined;
+}
+
+/** What every gate of ours has: a name, a clock, events, a picture of itself, an end. */
+export abstract class GateBase<Snapshot> {
+  readonly name: string;
+  protected readonly timer: GateTimer;
+  protected disposed = false;
+  /** Calls in flight, in the order in which they were granted. */
+  protected readonly live: LiveList<LiveLease<never>> = new LiveList();
+  private events: Subject<GateEvent> | undefined = undefined;
+
+  constructor(who: string, defaultName: string, options: GateOptions) {
+    checkGateOptions(who, options);
+    this.name = options.name ?? defaultName;
+    this.timer = new GateTimer(options.scheduler ?? asyncScheduler, () => this.onWake());
+  }
+
+  /** A picture of now as plain JSON; durations are what remains. */
+  abstract snapshot(): Snapshot;
+
+  /** What happens here. Nothing is made while nobody listens. */
+  get events$(): Observable<GateEvent> {
+    return defer(() => (this.events ??= new Subject()));
+  }
+
+  /** The picture of now, and again after each event. */
+  get state$(): Observable<Snapshot> {
+    return this.events$.pipe(
+      startWith(undefined),
+      map(() => this.snapshot()),
+    );
+  }
+
+  /**
+   * Ends the gate: whoever waits, and whoever comes later, errors with ResourceDisposedError. Calls in flight go on unless
+   * they are to be cancelled. May be called again.
+   */
+  dispose(options: DisposeOptions = {}): void {
+    if (!this.disposed) {
+      this.disposed = true;
+      this.timer.stop();
+      this.refuseWaiting(() => new ResourceDisposedError(this.name));
+      this.tell({ type: 'disposed' });
+    }
+    if (options.cancelInFlight) revokeAll(this.live.all(), () => new ResourceDisposedError(this.name));
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  protected get scheduler(): GateTimer['scheduler'] {
+    return this.timer.scheduler;
+  }
+
+  /** The timer rang. */
+  protected onWake(): void {}
+  protected refuseWaiting(_error: () => Error): void {}
+
+  /** Whether anybody listens: an event costs nothing otherwise. */
+  protected get watched(): boolean {
+    return this.events !== undefined && this.events.observed;
+  }
+
+  /** Call it when the state is consistent: a listener may call back in. */
+  protected tell(event: GateEventBody): void {
+    if (this.events === undefined || !this.events.observed) return;
+    this.events.next({ gate: this.name, at: this.scheduler.now(), ...event });
+  }
+
+  protected tellAdmitted(waiter: Waiter<never>): void {
+    if (!this.watched) return;
+    const waitedMs = waiter.since === undefined ? 0 : this.timer.now() - waiter.since;
+    this.tell({ type: 'admitted', path: waiter.call.scope.path, waitedMs });
+  }
+
+  protected tellSettled(lease: LiveLease<never>, end: CallEnd): void {
+    if (this.watched) this.tell({ type: 'settled', path: lease.call.scope.path, end: end.kind });
+  }
+
+  /** What a newcomer hears once the gate is disposed. */
+  protected checkOpen(): void {
+    if (this.disposed) throw new ResourceDisposedError(this.name);
+  }
+
+  /** Refuses a caller: its call ends with the error. */
+  protected refuse(call: Call, caller: Caller<never>, error: Error): void {
+    if (this.watched) this.tell({ type: 'refused', path: call.scope.path, error });
+    guarded(this.scheduler, () => caller.refused(error));
+  }
+}
+
+/** Runs what belongs to somebody else: what it throws is reported as uncaught, and whoever comes next is not held up. */
+export function guarded(scheduler: { schedule(work: () => void): unknown }, task: () => void): void {
+  try {
+    task();
+  } catch (error) {
+    scheduler.schedule(() => {
+      throw error;
+    });
+  }
+}
+
+/**
+ * Stops calls in flight, with an error each: all of them are torn down first, in the order given, and only then is each
+ * told, as soon as it has acknowledged.
+ */
+export function revokeAll(victims: readonly { readonly caller: Pick<Caller<never>, 'revoked'> }[], error: () => Error): void {
+  const tell: (() => void)[] = [];
+  for (const { caller } of victims) caller.revoked(error(), tell);
+  for (const each of tell) each();
+}
+
+/** A gate at which calls wait in a line until there is room for the one whose turn it is. */
+export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBase<Snapshot> {
+  protected readonly line: WaitingLine<W> = new WaitingLine();
+  private granting = false;
+
+  /** Whether there is room for it now. */
+  protected abstract fits(waiter: W): boolean;
+  /** Takes what it needs and calls its `granted`. */
+  protected abstract grant(waiter: W): void;
+  /** When somebody may fit although nobody leaves; Infinity if only a release helps. */
+  protected dueAt(): number {
+    return Infinity;
+  }
+  /** Why it may not wait; called before it is added. */
+  protected refusal(_waiter: W): Error | undefined {
+    return undefined;
+  }
+
+  /** Lets a newcomer in if there is room and nobody waits whom it would pass; else it waits. */
+  protected admit(waiter: W): Withdraw {
+    this.checkOpen();
+    if (!this.line.blocks(waiter.priority) && this.fits(waiter)) {
+      this.grant(waiter);
+      return nothing;
+    }
+    const refusal = this.refusal(waiter);
+    if (refusal !== undefined) {
+      this.refuse(waiter.call, waiter.caller, refusal);
+      return nothing;
+    }
+    waiter.since = this.timer.now();
+    this.line.add(waiter);
+    this.arm();
+    if (this.watched) this.tell({ type: 'queued', path: waiter.call.scope.path, waiting: this.line.length });
+    return () => this.withdraw(waiter);
+  }
+
+  /** Lets in whoever fits, in turn. A loop: what a grant starts may end at once and call back in. */
+  protected pump(): void {
+    if (this.granting || this.disposed || this.line.length === 0) return;
+    this.granting = true;
+    try {
+      for (let waiter = this.next(); waiter !== undefined; waiter = this.next()) {
+        const granted = waiter;
+        this.line.serve(granted);
+        guarded(this.scheduler, () => this.grant(granted));
+      }
+    } finally {
+      this.granting = false;
+    }
+    this.arm();
+  }
+
+  /** The same in this frame, after whatever runs now: a sweep withdraws its own waiters first. */
+  protected pumpSoon(): void {
+    if (this.line.length > 0 && !this.granting) this.timer.wakeSoon();
+  }
+
+  protected override onWake(): void {
+    this.pump();
+  }
+
+  /** Takes a waiter out of the line and refuses it. */
+  protected expel(waiter: W, error: Error): void {
+    if (this.line.remove(waiter)) this.refuse(waiter.call, waiter.caller, error);
+  }
+
+  protected override refuseWaiting(error: () => Error): void {
+    for (let waiter = this.line.oldest; waiter !== undefined; waiter = this.line.oldest) this.expel(waiter, error());
+  }
+
+  private next(): W | undefined {
+    return this.disposed ? undefined : this.line.next(this.fit);
+  }
+
+  private readonly fit = (waiter: W): boolean => this.fits(waiter);
+
+  private arm(): void {
+    if (this.line.length === 0) return this.timer.stop();
+    const due = this.dueAt();
+    if (due < Infinity) this.timer.wakeBy(due);
+  }
+
+  private withdraw(waiter: W): void {
+    const head = this.line.isHead(waiter);
+    if (!this.line.remove(waiter)) return;
+    if (this.line.length === 0) this.timer.stop();
+    else if (head) this.pumpSoon();
+    if (this.watched) this.tell({ type: 'withdrawn', path: waiter.call.scope.path });
+  }
+}

@@ -1,0 +1,207 @@
+import type { Call, Caller } from './gate.js';
+import { LiveLease, LiveList } from './liveList.js';
+
+/** A lease whose call may have to wait first. The links belong to the line. */
+export abstract class Waiter<Grant = void, Use = never> extends LiveLease<Grant, Use> {
+  /** In its lane. */
+  ahead: Waiter<never> | undefined = undefined;
+  behind: Waiter<never> | undefined = undefined;
+  lane: Lane | undefined = undefined;
+  /** When it joined the line, on the gate's clock; undefined if it did not have to. */
+  since: number | undefined = undefined;
+
+  constructor(
+    call: Call,
+    caller: Caller<Grant, Use>,
+    /** Higher goes first. */
+    readonly priority: number,
+    /** Callers of different keys take turns. */
+    readonly key: string | undefined,
+  ) {
+    super(call, caller);
+  }
+}
+
+/** Those of one key on one level, first come first served. */
+class Lane {
+  head: Waiter<never> | undefined = undefined;
+  tail: Waiter<never> | undefined = undefined;
+  round: Round | undefined = undefined;
+  before: Lane | undefined = undefined;
+  after: Lane | undefined = undefined;
+
+  constructor(
+    readonly level: Level,
+    readonly key: string | undefined,
+  ) {}
+}
+
+class Round {
+  first: Lane | undefined = undefined;
+  last: Lane | undefined = undefined;
+
+  append(lane: Lane): void {
+    lane.round = this;
+    lane.before = this.last;
+    if (this.last === undefined) this.first = lane;
+    else this.last.after = lane;
+    this.last = lane;
+  }
+
+  remove(lane: Lane): void {
+    const { before, after } = lane;
+    if (before === undefined) this.first = after;
+    else before.after = after;
+    if (after === undefined) this.last = before;
+    else after.before = before;
+    lane.before = lane.after = lane.round = undefined;
+  }
+}
+
+/**
+ * Those of one priority. In every round each key is served once: a head that does not fit yet lets the others of its round
+ * pass, but never the next round, so that no key waits for ever behind smaller calls of others.
+ */
+class Level {
+  now: Round = new Round();
+  next: Round = new Round();
+  readonly lanes: Map<string | undefined, Lane> = new Map();
+
+  constructor(readonly priority: number) {}
+
+  lane(key: string | undefined): Lane {
+    let lane = this.lanes.get(key);
+    if (lane === undefined) {
+      lane = new Lane(this, key);
+      this.lanes.set(key, lane);
+      (this.lanes.size === 1 ? this.now : this.next).append(lane);
+    }
+    return lane;
+  }
+
+  drop(lane: Lane): void {
+    this.lanes.delete(lane.key);
+    lane.round?.remove(lane);
+    this.turn();
+  }
+
+  endTurn(lane: Lane): void {
+    if (this.lanes.size === 1) return;
+    lane.round?.remove(lane);
+    this.next.append(lane);
+    this.turn();
+  }
+
+  private turn(): void {
+    if (this.now.first !== undefined) return;
+    const { now } = this;
+    this.now = this.next;
+    this.next = now;
+  }
+}
+
+/**
+ * Who waits at a gate: strict priorities, round robin between keys, first come first served within a key, and anybody can
+ * leave from anywhere at once. Adding, leaving and serving cost the same at any length.
+ */
+export class WaitingLine<W extends Waiter<never>> {
+  private readonly all: LiveList<W> = new LiveList();
+  /** Highest priority first. */
+  private readonly levels: Level[] = [];
+
+  get length(): number {
+    return this.all.length;
+  }
+
+  get oldest(): W | undefined {
+    return this.all.oldest;
+  }
+
+  /** Whether somebody of this priority or a higher one waits: a newcomer must not pass them. */
+  blocks(priority: number): boolean {
+    const [top] = this.levels;
+    return top !== undefined && top.priority >= priority;
+  }
+
+  add(waiter: W): void {
+    const lane = this.level(waiter.priority).lane(waiter.key);
+    waiter.lane = lane;
+    waiter.ahead = lane.tail;
+    if (lane.tail === undefined) lane.head = waiter;
+    else lane.tail.behind = waiter;
+    lane.tail = waiter;
+    this.all.add(waiter);
+  }
+
+  /** Takes somebody out who leaves; whether they were in the line. */
+  remove(waiter: W): boolean {
+    const lane = this.unlink(waiter);
+    if (lane === undefined) return false;
+    if (lane.head === undefined) this.drop(lane);
+    return true;
+  }
+
+  /** Takes somebody out whose turn it was. */
+  serve(waiter: W): void {
+    const lane = this.unlink(waiter);
+    if (lane === undefined) return;
+    if (lane.head === undefined) this.drop(lane);
+    else lane.level.endTurn(lane);
+  }
+
+  /** Whose turn it is among those that fit. */
+  next(fits: (waiter: W) => boolean): W | undefined {
+    for (let lane = this.levels[0]?.now.first; lane !== undefined; lane = lane.after) if (fits(lane.head as W)) return lane.head as W;
+    return undefined;
+  }
+
+  /** Those who could be next, once they fit. */
+  heads(): W[] {
+    const heads: W[] = [];
+    for (let lane = this.levels[0]?.now.first; lane !== undefined; lane = lane.after) heads.push(lane.head as W);
+    return heads;
+  }
+
+  /** Whether others may have to wait for this one: if it leaves, they may go. */
+  isHead(waiter: W): boolean {
+    return waiter.lane?.head === waiter && waiter.lane.level === this.levels[0];
+  }
+
+  /** Everybody, in order of arrival. */
+  *[Symbol.iterator](): IterableIterator<W> {
+    for (let waiter = this.oldest; waiter !== undefined; waiter = waiter.later as W | undefined) yield waiter;
+  }
+
+  private level(priority: number): Level {
+    const { levels } = this;
+    let low = 0;
+    for (let high = levels.length; low < high;) {
+      const middle = (low + high) >> 1;
+      if ((levels[middle] as Level).priority > priority) low = middle + 1;
+      else high = middle;
+    }
+    const found = levels[low];
+    if (found?.priority === priority) return found;
+    const level = new Level(priority);
+    levels.splice(low, 0, level);
+    return level;
+  }
+
+  private drop(lane: Lane): void {
+    const { level } = lane;
+    level.drop(lane);
+    if (level.lanes.size === 0) this.levels.splice(this.levels.indexOf(level), 1);
+  }
+
+  private unlink(waiter: W): Lane | undefined {
+    const { lane, ahead, behind } = waiter;
+    if (lane === undefined) return undefined;
+    if (ahead === undefined) lane.head = behind;
+    else ahead.behind = behind;
+    if (behind === undefined) lane.tail = ahead;
+    else behind.ahead = ahead;
+    waiter.lane = waiter.ahead = waiter.behind = undefined;
+    this.all.remove(waiter);
+    return lane;
+  }
+}

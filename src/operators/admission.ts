@@ -1,0 +1,396 @@
+import type { Observable } from 'rxjs';
+import { enter, leave } from '../core/ambient.js';
+import { ScopeError } from '../core/errors.js';
+import type { Sink } from '../core/direct.js';
+import { CANCELLING, type ScopeNode } from '../core/node.js';
+import type { ScopeOptions } from '../core/options.js';
+import { OutputScope } from '../core/output.js';
+import type { CancelReason, ScopeContext } from '../core/types.js';
+import type { Call, CallEnd, Caller, Gate, Lease, Withdraw } from '../gates/gate.js';
+import { guarded } from '../gates/gateBase.js';
+
+/** One gate of a stack, and what each call asks of it. */
+export interface Plan {
+  readonly gate: Gate<unknown, unknown, unknown>;
+  /** A function is called once for each entry. */
+  readonly ask: unknown;
+  readonly usage?: ((value: unknown) => unknown) | undefined;
+}
+
+const IDLE = 0;
+const ENTERING = 1;
+const WAITING = 2;
+const GRANTED = 3;
+const SETTLED = 4;
+const OVER = 5;
+
+/** One gate in front of one call. */
+class Stage implements Caller<unknown, unknown> {
+  phase: number = IDLE;
+  lease: Lease<unknown> | undefined = undefined;
+  grant: unknown = undefined;
+  private withdraw: Withdraw | undefined = undefined;
+
+  constructor(
+    private readonly owner: Admission<unknown>,
+    readonly plan: Plan,
+  ) {}
+
+  /** Asks to pass; with `again`, where an attempt ended that is to be repeated. */
+  enter(again: (() => Withdraw) | undefined): void {
+    const { owner, plan } = this;
+    this.phase = ENTERING;
+    try {
+      const withdraw =
+        again === undefined
+          ? plan.gate.enter(typeof plan.ask === 'function' ? (plan.ask as () => unknown)() : plan.ask, owner, this)
+          : again();
+      if (this.phase !== ENTERING) return;
+      this.withdraw = withdraw;
+      this.phase = WAITING;
+      if (owner.state >= CANCELLING) this.leave();
+    } catch (error) {
+      this.refused(error as Error);
+    }
+  }
+
+  granted(lease: Lease<unknown>, grant: unknown): void {
+    const { phase } = this;
+    if (phase === GRANTED) return;
+    if (phase === OVER || this.owner.state >= CANCELLING) return this.giveBack(lease);
+    this.phase = GRANTED;
+    this.lease = lease;
+    this.grant = grant;
+    if (phase === WAITING) this.owner.resume();
+  }
+
+  refused(error: Error): void {
+    if (this.phase !== ENTERING && this.phase !== WAITING) return;
+    this.phase = OVER;
+    this.owner.turnAway(error);
+  }
+
+  revoked(error: Error, tell?: (() => void)[]): void {
+    if (this.phase === GRANTED) this.owner.revoke(error, this.plan.gate.name, tell);
+  }
+
+  /** The call is no longer wanted. While it enters, what the gate answers shows what is to be done. */
+  leave(): void {
+    const { phase, withdraw, lease } = this;
+    if (phase === ENTERING) return;
+    this.phase = OVER;
+    if (phase === GRANTED && lease !== undefined) this.giveBack(lease);
+    else if (withdraw !== undefined) this.guarded(withdraw);
+  }
+
+  /** A grant that came too late, or to a call that was cancelled meanwhile. */
+  private giveBack(lease: Lease<unknown>): void {
+    this.phase = OVER;
+    this.guarded(() => {
+      lease.settle({ kind: 'cancelled', started: false, emitted: 0 });
+      lease.release?.();
+    });
+  }
+
+  settle(end: CallEnd): (() => Withdraw) | void {
+    if (this.phase !== GRANTED) return;
+    this.phase = SETTLED;
+    let again: (() => Withdraw) | void = undefined;
+    this.guarded(() => (again = this.lease?.settle(end)));
+    return again;
+  }
+
+  begin(): void {
+    if (this.lease?.begin !== undefined) this.guarded(() => this.lease?.begin?.());
+  }
+
+  release(): void {
+    this.phase = OVER;
+    if (this.lease?.release !== undefined) this.guarded(() => this.lease?.release?.());
+  }
+
+  pump(): void {
+    if (this.lease?.pump !== undefined) this.guarded(() => this.lease?.pump?.());
+  }
+
+  private guarded(task: () => void): void {
+    guarded(this.owner.env.clock.scheduler, task);
+  }
+}
+
+/**
+ * One call behind a stack of gates, outermost first: it passes them one by one, runs in a scope of its own, and when it has
+ * ended they are settled from the inside out, before anybody downstream hears of it.
+ */
+export class Admission<T> extends OutputScope<T, T> implements Call {
+  attempt = 1;
+  started = false;
+  private readonly stages: Stage[] = [];
+  /** How many gates have granted. */
+  private passed = 0;
+  /** Whether `subscribe` of the source runs right now. */
+  private launching = false;
+  /** The gates are being told of the end. */
+  private settling = false;
+  private last: T | undefined = undefined;
+  private source: (() => Observable<T>) | undefined = undefined;
+  /** How the output ends, if it ends with an error that is not the scope's. */
+  private failure: { readonly error: unknown } | undefined = undefined;
+  private readonly metered: boolean;
+  /** The guarded call around this one: while this one waits, that has not started either. */
+  private readonly outer: Admission<unknown> | undefined;
+
+  constructor(out: Sink<T>, options: ScopeOptions, plans: readonly Plan[]) {
+    super(out, options);
+    for (const plan of plans) this.stages.push(new Stage(this.anybody, plan));
+    this.metered = plans.some((plan) => plan.usage !== undefined);
+    this.outer = enclosing(this.up);
+    for (let node = this.outer; node?.launching; node = node.outer) node.started = false;
+  }
+
+  private get anybody(): Admission<unknown> {
+    return this as unknown as Admission<unknown>;
+  }
+
+  /** What the innermost gate granted. */
+  get grant(): unknown {
+    return this.stages[this.stages.length - 1]?.grant;
+  }
+
+  get scope(): ScopeContext {
+    return this;
+  }
+
+  heldAbove(gate: { readonly name: string }): readonly string[] | undefined {
+    for (let node: Admission<unknown> | undefined = this.anybody; node !== undefined; node = node.outer)
+      if (node.holds(gate)) return node.path;
+    return undefined;
+  }
+
+  private holds(gate: unknown): boolean {
+    return this.stages.some((stage) => (stage.phase === GRANTED || stage.phase === SETTLED) && stage.plan.gate === gate);
+  }
+
+  // Passing the gates
+
+  protected override startBody(source: () => Observable<T>): void {
+    this.source = source;
+    this.advance(undefined);
+  }
+
+  private advance(again: (() => Withdraw) | undefined): void {
+    let entry = again;
+    for (let stage = this.stages[this.passed]; stage !== undefined; stage = this.stages[this.passed]) {
+      stage.enter(entry);
+      entry = undefined;
+      if (stage.phase !== GRANTED || this.state >= CANCELLING) return;
+      this.passed++;
+    }
+    this.launch();
+  }
+
+  /** A gate granted later: go on in the async context of whoever subscribed. */
+  resume(): void {
+    this.passed++;
+    this.inContext(() => {
+      const outer = enter(this);
+      this.opening = true;
+      try {
+        this.advance(undefined);
+      } finally {
+        this.opening = false;
+        leave(outer);
+        this.settle();
+      }
+    });
+  }
+
+  private inContext(task: () => void): void {
+    if (this.binding === undefined) task();
+    else this.binding.run(task, undefined);
+  }
+
+  private launch(): void {
+    this.begun();
+    this.launching = true;
+    try {
+      this.subscribe(this.source as () => Observable<T>);
+    } finally {
+      this.launching = false;
+    }
+  }
+
+  private begun(): void {
+    for (let node: Admission<unknown> | undefined = this.anybody; node !== undefined && !node.started; node = node.outer) {
+      node.started = true;
+      for (const stage of node.stages) stage.begin();
+    }
+  }
+
+  // While it runs
+
+  next(value: T): void {
+    if (this.state >= CANCELLING) return;
+    if (!this.started) this.begun();
+    if (this.metered && !this.meter(value)) return;
+    this.last = value;
+    this.emit(value);
+  }
+
+  /** Whether the call may go on. */
+  private meter(value: T): boolean {
+    return this.stages.every(({ plan, lease }) => plan.usage === undefined || this.charge(plan.usage, lease, value));
+  }
+
+  private charge(usage: (value: unknown) => unknown, lease: Lease<unknown> | undefined, value: T): boolean {
+    try {
+      const used = usage(value);
+      if (used !== undefined) lease?.report?.(used);
+    } catch (error) {
+      this.error(error);
+    }
+    return this.state < CANCELLING;
+  }
+
+  protected override sourceFailed(error: unknown): void {
+    this.failed({ error, phase: 'source' });
+  }
+
+  /** A gate said no. */
+  turnAway(error: unknown): void {
+    if (this.state >= CANCELLING) return;
+    this.failure = { error };
+    this.endSource();
+    this.bodyEnded();
+  }
+
+  /** A gate takes its permission back. */
+  revoke(error: Error, gate: string, tell: (() => void)[] | undefined): void {
+    if (this.settling || this.refusal() !== undefined) return;
+    this.failure = { error };
+    this.live++;
+    this.inContext(() => this.cancelWith({ kind: 'tripped', gate }));
+    const done = (): void => {
+      this.live--;
+      this.settle();
+    };
+    if (tell === undefined) done();
+    else tell.push(done);
+  }
+
+  // The end
+
+  protected override stopBody(): void {
+    super.stopBody();
+    if (this.cancellation?.reason.kind === 'source-error') return;
+    this.stages[this.passed]?.leave();
+    const end = this.ending('cancelled');
+    for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.settle(end);
+  }
+
+  private ending(kind: CallEnd['kind']): CallEnd {
+    const { started, seen, failure, last } = this;
+    return {
+      kind,
+      started,
+      emitted: seen,
+      ...(seen > 0 && { last }),
+      ...(kind === 'failed' && { error: failure?.error }),
+    };
+  }
+
+  /** By itself, rather than because somebody stopped it. */
+  private get natural(): boolean {
+    const { cancellation } = this;
+    return cancellation === undefined || cancellation.reason.kind === 'source-error';
+  }
+
+  protected override close(): void {
+    const { natural, passed } = this;
+    this.settling = true;
+    this.live++;
+    const again = natural ? this.settleAll() : this.releaseAll();
+    this.live--;
+    if (again !== undefined && this.natural && !this.silent) return this.repeat(again, passed);
+    try {
+      super.close();
+    } finally {
+      this.last = undefined;
+      if (natural) this.pumpFrom(0, passed);
+    }
+  }
+
+  private settleAll(): (() => Withdraw) | undefined {
+    this.failure ??= this.ownFailure();
+    const end = this.ending(this.failure === undefined ? 'completed' : 'failed');
+    for (let i = this.passed - 1; i >= 0; i--) {
+      const stage = this.stages[i] as Stage;
+      const again = stage.settle(end);
+      stage.release();
+      if (again === undefined || this.silent) continue;
+      this.passed = i;
+      return again;
+    }
+    return undefined;
+  }
+
+  private releaseAll(): undefined {
+    for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.release();
+  }
+
+  private pumpFrom(first: number, end: number): void {
+    for (let i = end - 1; i >= first; i--) this.stages[i]?.pump();
+  }
+
+  /** The source's own error as it is; what went wrong while it was cleaned up comes with it. */
+  private ownFailure(): { readonly error: unknown } | undefined {
+    const [first, ...rest] = this.extra?.errors ?? [];
+    if (first === undefined) return undefined;
+    return { error: first.phase === 'source' && rest.length === 0 ? first.error : new ScopeError(this.report(), this.name) };
+  }
+
+  /** A gate wants another attempt: nothing of this one is left, so the call enters that gate once more. */
+  private repeat(again: () => Withdraw, passed: number): void {
+    this.reopen();
+    this.failure = undefined;
+    this.settling = this.started = false;
+    this.attempt++;
+    this.opening = true;
+    this.pumpFrom(this.passed, passed);
+    this.inContext(() => {
+      const outer = enter(this);
+      try {
+        if (this.state < CANCELLING) this.advance(again);
+      } finally {
+        leave(outer);
+      }
+    });
+    this.opening = false;
+    this.settle();
+  }
+
+  protected override conclude(reason: CancelReason | undefined): void {
+    const { failure } = this;
+    if (failure === undefined || (reason !== undefined && reason.kind !== 'source-error' && reason.kind !== 'tripped'))
+      return super.conclude(reason);
+    this.blame(failure.error);
+    this.out.error(failure.error);
+  }
+
+  /** What failed while a revoked call was being stopped travels with the error that stopped it. */
+  private blame(error: unknown): void {
+    const errors = this.extra?.errors ?? [];
+    if (this.cancellation?.reason.kind !== 'tripped' || errors.length === 0) return;
+    Object.defineProperty(error, 'suppressed', { value: errors.map((failure) => failure.error) });
+  }
+
+  protected override get waiting(): number {
+    return this.stages[this.passed]?.phase === WAITING ? 1 : 0;
+  }
+}
+
+/** The guarded call around `scope`, if there is one. */
+function enclosing(scope: ScopeNode | undefined): Admission<unknown> | undefined {
+  for (let node = scope; node !== undefined; node = node.up) if (node instanceof Admission) return node as Admission<unknown>;
+  return undefined;
+}

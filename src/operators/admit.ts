@@ -1,0 +1,125 @@
+import { from, type MonoTypeOperatorFunction, type Observable, type ObservableInput } from 'rxjs';
+import { DirectObservable } from '../core/direct.js';
+import { checkFunction, type ScopeOptions } from '../core/options.js';
+import type { Gate } from '../gates/gate.js';
+import { refuse } from '../gates/checks.js';
+import { Admission, type Plan } from './admission.js';
+
+/** A call behind gates. Another gate in front of it joins the stack, so that all of them share what they know of the call. */
+export class GuardedObservable<T> extends DirectObservable<T> {
+  constructor(
+    /** Starts the call with what the innermost gate granted. */
+    readonly launch: (grant: unknown) => Observable<T>,
+    readonly plans: readonly Plan[],
+    readonly options: ScopeOptions,
+  ) {
+    super((sink) => {
+      const admission = new Admission(sink, options, plans);
+      admission.begin(() => launch(admission.grant));
+    });
+  }
+}
+
+const NO_OPTIONS: ScopeOptions = {};
+
+export interface AdmitOptions<T, Use> {
+  /** What the call has used so far, read from a value: running totals, or undefined if the value does not tell. */
+  readonly usage?: ((value: T) => Use | undefined) | undefined;
+}
+
+function checkGate(who: string, gate: unknown): void {
+  if (typeof (gate as Partial<Gate<unknown>> | null | undefined)?.enter !== 'function') refuse(TypeError, who, 'gate', 'a gate', gate);
+}
+
+/** The operator of one gate, for the shells: `who` names it when something is wrong with what it was given. */
+export function gated<T, Ask, Use = never>(
+  who: string,
+  gate: Gate<Ask, unknown, Use>,
+  ask: Ask | (() => Ask),
+  usage?: (value: T) => Use | undefined,
+): MonoTypeOperatorFunction<T> {
+  checkGate(who, gate);
+  if (usage !== undefined) checkFunction(who, 'usage', usage);
+  const plan = { gate, ask, usage } as Plan;
+  return (source) => behind(source, [plan]);
+}
+
+/** Puts gates in front of a call, the outermost first. */
+export function behind<T>(source: Observable<T>, plans: readonly Plan[], options: ScopeOptions = NO_OPTIONS): Observable<T> {
+  if (source instanceof GuardedObservable && options === NO_OPTIONS)
+    return new GuardedObservable<T>(source.launch as (grant: unknown) => Observable<T>, [...plans, ...source.plans], source.options);
+  return new GuardedObservable(() => source, plans, options);
+}
+
+/**
+ * Puts a gate in front of a call: the call starts when the gate grants it, ends with the gate's error when it refuses or takes
+ * its permission back, and tells the gate exactly once how it ended, before anybody downstream hears of it.
+ *
+ * ```
+ * source         --a--|                   source        ------
+ *                admit(gate)                            admit(gate)     unsubscribed while it waits:
+ * output    ...----a--|                   output   ..!                  it leaves the line, the source never starts
+ * ```
+ *
+ * Use it for a gate that you wrote; the gates of this package have operators of their own. Put it on the single call, inside
+ * the fan-out. Gates of one `pipe()` share what they know of the call; the lower one is the outer one.
+ *
+ * ```ts
+ * import { of } from 'rxjs';
+ * import { admit, type Gate } from 'rxfleet';
+ *
+ * const office: Gate<'knock'> = {
+ *   name: 'office',
+ *   enter(_ask, _call, caller) {
+ *     caller.granted({ settle: (end) => console.log(end.kind) }, undefined);
+ *     return () => undefined;
+ *   },
+ * };
+ * of('hello').pipe(admit(office, 'knock')).subscribe();
+ * ```
+ *
+ * @param gate - any object with the `enter` of the port
+ * @param ask - what the call asks of the gate; a function is called once for each attempt, and what it throws fails that call
+ * @param options - `usage` reads from a value what the call has used so far
+ * @returns an operator that errors with the gate's error when it was refused or revoked and otherwise ends as the source does;
+ * unsubscribing takes a waiting call out of the line, and stops one in flight
+ * @see guard for several gates in the right order
+ */
+export function admit<T, Ask, Use = never>(
+  gate: Gate<Ask, unknown, Use>,
+  ask: Ask | (() => Ask),
+  options: AdmitOptions<T, Use> = {},
+): MonoTypeOperatorFunction<T> {
+  return gated('admit', gate, ask, options.usage);
+}
+
+/**
+ * A call that needs what the gate grants: an edited input, a key, a connection.
+ *
+ * ```ts
+ * import { admitted, type Gate } from 'rxfleet';
+ *
+ * const desk: Gate<string, number> = {
+ *   name: 'desk',
+ *   enter(_ask, _call, caller) {
+ *     caller.granted({ settle: () => undefined }, 7);
+ *     return () => undefined;
+ *   },
+ * };
+ * admitted(desk, 'a number', (n) => [n + 1]).subscribe((n) => console.log(n));
+ * ```
+ *
+ * @param gate - any object with the `enter` of the port
+ * @param ask - what the call asks of the gate
+ * @param run - starts the call with what was granted, any ObservableInput
+ * @returns a cold Observable that ends as with `admit`
+ */
+export function admitted<T, Ask, Grant>(
+  gate: Gate<Ask, Grant>,
+  ask: Ask | (() => Ask),
+  run: (grant: Grant) => ObservableInput<T>,
+): Observable<T> {
+  checkGate('admitted', gate);
+  checkFunction('admitted', 'run', run);
+  return new GuardedObservable((grant) => from(run(grant as Grant)), [{ gate, ask }], NO_OPTIONS);
+}
