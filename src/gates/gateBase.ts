@@ -191,7 +191,7 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
   }
 
   protected override refuseWaiting(error: () => Error): void {
-    for (let waiter = this.line.oldest; waiter !== undefined; waiter = this.line.oldest) this.expel(waiter, error());
+    for (const waiter of this.line.all()) this.expel(waiter, error());
   }
 
   private next(): W | undefined {

@@ -114,7 +114,7 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
   setLimit(limit: number): void {
     checkCount(WHO, 'limit', limit, 0, true);
     this.resize(limit);
-    if (limit > 0) for (const permit of [...this.line]) if (permit.permits > this.most) this.expel(permit, this.tooMany(permit.permits));
+    if (limit > 0) for (const permit of this.line.all()) if (permit.permits > this.most) this.expel(permit, this.tooMany(permit.permits));
     this.pump();
   }
 

@@ -1,14 +1,12 @@
 import type { Call, Caller } from './gate.js';
 import { LiveLease, LiveList } from './liveList.js';
 
-/** A lease whose call may have to wait first. The links belong to the line. */
+/** A lease whose call may have to wait first. */
 export abstract class Waiter<Grant = void, Use = never> extends LiveLease<Grant, Use> {
-  /** In its lane. */
-  ahead: Waiter<never> | undefined = undefined;
-  behind: Waiter<never> | undefined = undefined;
-  lane: Lane | undefined = undefined;
   /** When it joined the line, on the gate's clock; undefined if it did not have to. */
   since: number | undefined = undefined;
+  /** Its number in the line, by arrival. */
+  ticket = 0;
 
   constructor(
     call: Call,
@@ -22,10 +20,10 @@ export abstract class Waiter<Grant = void, Use = never> extends LiveLease<Grant,
   }
 }
 
+type Anybody = Waiter<never>;
+
 /** Those of one key on one level, first come first served. */
-class Lane {
-  head: Waiter<never> | undefined = undefined;
-  tail: Waiter<never> | undefined = undefined;
+class Lane extends LiveList<Anybody> {
   round: Round | undefined = undefined;
   before: Lane | undefined = undefined;
   after: Lane | undefined = undefined;
@@ -33,7 +31,9 @@ class Lane {
   constructor(
     readonly level: Level,
     readonly key: string | undefined,
-  ) {}
+  ) {
+    super();
+  }
 }
 
 class Round {
@@ -104,18 +104,13 @@ class Level {
  * Who waits at a gate: strict priorities, round robin between keys, first come first served within a key, and anybody can
  * leave from anywhere at once. Adding, leaving and serving cost the same at any length.
  */
-export class WaitingLine<W extends Waiter<never>> {
-  private readonly all: LiveList<W> = new LiveList();
+export class WaitingLine<W extends Anybody> {
+  length = 0;
+  private tickets = 0;
   /** Highest priority first. */
   private readonly levels: Level[] = [];
-
-  get length(): number {
-    return this.all.length;
-  }
-
-  get oldest(): W | undefined {
-    return this.all.oldest;
-  }
+  /** The level that was emptied last: a line that runs empty again and again makes nothing new. */
+  private spare: Level | undefined = undefined;
 
   /** Whether somebody of this priority or a higher one waits: a newcomer must not pass them. */
   blocks(priority: number): boolean {
@@ -124,65 +119,74 @@ export class WaitingLine<W extends Waiter<never>> {
   }
 
   add(waiter: W): void {
-    const lane = this.level(waiter.priority).lane(waiter.key);
-    waiter.lane = lane;
-    waiter.ahead = lane.tail;
-    if (lane.tail === undefined) lane.head = waiter;
-    else lane.tail.behind = waiter;
-    lane.tail = waiter;
-    this.all.add(waiter);
+    waiter.ticket = this.tickets++;
+    this.level(waiter.priority).lane(waiter.key).add(waiter);
+    this.length++;
   }
 
   /** Takes somebody out who leaves; whether they were in the line. */
   remove(waiter: W): boolean {
-    const lane = this.unlink(waiter);
-    if (lane === undefined) return false;
-    if (lane.head === undefined) this.drop(lane);
-    return true;
+    const lane = this.leave(waiter);
+    if (lane?.length === 0) this.drop(lane);
+    return lane !== undefined;
   }
 
   /** Takes somebody out whose turn it was. */
   serve(waiter: W): void {
-    const lane = this.unlink(waiter);
+    const lane = this.leave(waiter);
     if (lane === undefined) return;
-    if (lane.head === undefined) this.drop(lane);
+    if (lane.length === 0) this.drop(lane);
     else lane.level.endTurn(lane);
   }
 
   /** Whose turn it is among those that fit. */
   next(fits: (waiter: W) => boolean): W | undefined {
-    for (let lane = this.levels[0]?.now.first; lane !== undefined; lane = lane.after) if (fits(lane.head as W)) return lane.head as W;
+    for (let lane = this.levels[0]?.now.first; lane !== undefined; lane = lane.after) if (fits(lane.oldest as W)) return lane.oldest as W;
     return undefined;
   }
 
   /** Those who could be next, once they fit. */
   heads(): W[] {
     const heads: W[] = [];
-    for (let lane = this.levels[0]?.now.first; lane !== undefined; lane = lane.after) heads.push(lane.head as W);
+    for (let lane = this.levels[0]?.now.first; lane !== undefined; lane = lane.after) heads.push(lane.oldest as W);
     return heads;
   }
 
   /** Whether others may have to wait for this one: if it leaves, they may go. */
   isHead(waiter: W): boolean {
-    return waiter.lane?.head === waiter && waiter.lane.level === this.levels[0];
+    const lane = waiter.list as unknown as Lane | undefined;
+    return lane instanceof Lane && lane.oldest === waiter && lane.level === this.levels[0];
   }
 
-  /** Everybody, in order of arrival. */
-  *[Symbol.iterator](): IterableIterator<W> {
-    for (let waiter = this.oldest; waiter !== undefined; waiter = waiter.later as W | undefined) yield waiter;
+  /** Who came first of all. Looks at every key. */
+  get oldest(): W | undefined {
+    let oldest: Anybody | undefined;
+    for (const { lanes } of this.levels) {
+      for (const { oldest: head } of lanes.values())
+        if (head !== undefined && (oldest === undefined || head.ticket < oldest.ticket)) oldest = head;
+    }
+    return oldest as W | undefined;
+  }
+
+  /** Everybody, in order of arrival: a copy. */
+  all(): W[] {
+    const all: Anybody[] = [];
+    for (const { lanes } of this.levels) for (const lane of lanes.values()) for (const waiter of lane.all()) all.push(waiter);
+    return all.sort((one, other) => one.ticket - other.ticket) as W[];
   }
 
   private level(priority: number): Level {
     const { levels } = this;
     let low = 0;
-    for (let high = levels.length; low < high;) {
+    for (let high = levels.length; low < high; ) {
       const middle = (low + high) >> 1;
       if ((levels[middle] as Level).priority > priority) low = middle + 1;
       else high = middle;
     }
     const found = levels[low];
     if (found?.priority === priority) return found;
-    const level = new Level(priority);
+    const level = this.spare?.priority === priority ? this.spare : new Level(priority);
+    this.spare = undefined;
     levels.splice(low, 0, level);
     return level;
   }
@@ -190,18 +194,15 @@ export class WaitingLine<W extends Waiter<never>> {
   private drop(lane: Lane): void {
     const { level } = lane;
     level.drop(lane);
-    if (level.lanes.size === 0) this.levels.splice(this.levels.indexOf(level), 1);
+    if (level.lanes.size > 0) return;
+    this.levels.splice(this.levels.indexOf(level), 1);
+    this.spare = level;
   }
 
-  private unlink(waiter: W): Lane | undefined {
-    const { lane, ahead, behind } = waiter;
-    if (lane === undefined) return undefined;
-    if (ahead === undefined) lane.head = behind;
-    else ahead.behind = behind;
-    if (behind === undefined) lane.tail = ahead;
-    else behind.ahead = ahead;
-    waiter.lane = waiter.ahead = waiter.behind = undefined;
-    this.all.remove(waiter);
+  private leave(waiter: W): Lane | undefined {
+    const lane = waiter.list as unknown as Lane | undefined;
+    if (!(lane instanceof Lane) || !lane.remove(waiter)) return undefined;
+    this.length--;
     return lane;
   }
 }
