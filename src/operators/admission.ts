@@ -7,7 +7,6 @@ import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
 import type { Call, CallEnd, Caller, Gate, Lease, Withdraw } from '../gates/gate.js';
-import { guarded } from '../gates/gateBase.js';
 
 /** One gate of a stack, and what each call asks of it. */
 export interface Plan {
@@ -80,41 +79,50 @@ class Stage implements Caller<unknown, unknown> {
     if (phase === ENTERING) return;
     this.phase = OVER;
     if (phase === GRANTED && lease !== undefined) this.giveBack(lease);
-    else if (withdraw !== undefined) this.guarded(withdraw);
+    else if (withdraw !== undefined) this.attempt(withdraw);
   }
 
   /** A grant that came too late, or to a call that was cancelled meanwhile. */
   private giveBack(lease: Lease<unknown>): void {
     this.phase = OVER;
-    this.guarded(() => {
+    this.attempt(() => {
       lease.settle({ kind: 'cancelled', started: false, emitted: 0 });
       lease.release?.();
     });
   }
 
+  private attempt(task: () => void): void {
+    try {
+      task();
+    } catch (error) {
+      this.report(error);
+    }
+  }
+
   settle(end: CallEnd): (() => Withdraw) | void {
     if (this.phase !== GRANTED) return;
     this.phase = SETTLED;
-    let again: (() => Withdraw) | void = undefined;
-    this.guarded(() => (again = this.lease?.settle(end)));
-    return again;
+    try {
+      return (this.lease as Lease<unknown>).settle(end);
+    } catch (error) {
+      this.report(error);
+    }
   }
 
-  begin(): void {
-    if (this.lease?.begin !== undefined) this.guarded(() => this.lease?.begin?.());
+  /** What a gate does wrong is reported as uncaught: the call and the other gates go on. */
+  tell(what: 'begin' | 'release' | 'pump'): void {
+    if (what === 'release') this.phase = OVER;
+    try {
+      this.lease?.[what]?.();
+    } catch (error) {
+      this.report(error);
+    }
   }
 
-  release(): void {
-    this.phase = OVER;
-    if (this.lease?.release !== undefined) this.guarded(() => this.lease?.release?.());
-  }
-
-  pump(): void {
-    if (this.lease?.pump !== undefined) this.guarded(() => this.lease?.pump?.());
-  }
-
-  private guarded(task: () => void): void {
-    guarded(this.owner.env.clock.scheduler, task);
+  private report(error: unknown): void {
+    this.owner.env.clock.scheduler.schedule(() => {
+      throw error;
+    });
   }
 }
 
@@ -223,7 +231,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private begun(): void {
     for (let node: Admission<unknown> | undefined = this.anybody; node !== undefined && !node.started; node = node.outer) {
       node.started = true;
-      for (const stage of node.stages) stage.begin();
+      for (const stage of node.stages) stage.tell('begin');
     }
   }
 
@@ -290,13 +298,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
 
   private ending(kind: CallEnd['kind']): CallEnd {
     const { started, seen, failure, last } = this;
-    return {
-      kind,
-      started,
-      emitted: seen,
-      ...(seen > 0 && { last }),
-      ...(kind === 'failed' && { error: failure?.error }),
-    };
+    return { kind, started, emitted: seen, last, error: kind === 'failed' ? failure?.error : undefined };
   }
 
   /** By itself, rather than because somebody stopped it. */
@@ -326,7 +328,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     for (let i = this.passed - 1; i >= 0; i--) {
       const stage = this.stages[i] as Stage;
       const again = stage.settle(end);
-      stage.release();
+      stage.tell('release');
       if (again === undefined || this.silent) continue;
       this.passed = i;
       return again;
@@ -335,11 +337,11 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   }
 
   private releaseAll(): undefined {
-    for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.release();
+    for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.tell('release');
   }
 
   private pumpFrom(first: number, end: number): void {
-    for (let i = end - 1; i >= first; i--) this.stages[i]?.pump();
+    for (let i = end - 1; i >= first; i--) this.stages[i]?.tell('pump');
   }
 
   /** The source's own error as it is; what went wrong while it was cleaned up comes with it. */
