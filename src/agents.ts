@@ -10,7 +10,7 @@ export {
 } from './sources/tool.js';
 export type { ToolDefinition } from './sources/toolDefinition.js';
 export type { ToolPhase } from './sources/toolRun.js';
-export { fromTool, type ToolEvent, type ToolUse } from './sources/fromTool.js';
+export { fromTool, type FromToolOptions, type ToolEvent, type ToolUse } from './sources/fromTool.js';
 export { toToolResult, type ToolResultOptions } from './sources/toToolResult.js';
 export { message, type MessageReply } from './sources/message.js';
 export { messageStream } from './sources/messageStream.js';
@@ -20,9 +20,9 @@ export { toolCalls } from './sources/toolCalls.js';
 export { textDeltas } from './sources/textDeltas.js';
 export { conversation, type Conversation } from './sources/conversation.js';
 export { turn } from './sources/turn.js';
-export type { TurnOptions } from './sources/turnPlan.js';
+export type { TurnOptions, TurnTimeouts } from './sources/turnPlan.js';
 export type { TurnEvent } from './sources/turnEvent.js';
-export { agent, type AgentDone, type AgentEvent, type AgentOptions, type AgentUsage } from './sources/agent.js';
+export { agent, type AgentDone, type AgentEvent, type AgentOptions, type AgentTimeouts, type AgentUsage } from './sources/agent.js';
 export {
   ConnectionLostError,
   ConversationBusyError,
@@ -45,3 +45,8 @@ export {
   type Problem,
   type ReplyErrorInit,
 } from './sources/errors.js';
+export { modelGuard, type ModelGuard, type ModelGuardOptions } from './sources/modelGuard.js';
+export { rateLimitMiddleware } from './sources/rateLimits.js';
+export { repairHistory, type HistoryRepair } from './sources/repairHistory.js';
+export type { ToolRequest } from './sources/toolRun.js';
+export type { UsageRecord } from './sources/usageRecord.js';

@@ -29,7 +29,58 @@ export type {
 } from './core/types.js';
 export { admit, admitted, type AdmitOptions } from './operators/admit.js';
 export { bulkhead } from './operators/bulkhead.js';
-export type { Guard } from './operators/guard.js';
+export { awaitApproval, approved } from './operators/awaitApproval.js';
+export { circuitBreak } from './operators/circuitBreak.js';
+export { depthLimit, type DepthLimitOptions } from './operators/depthLimit.js';
+export { fleetBudget, type FleetBudgetCallOptions } from './operators/fleetBudget.js';
+export { guard, type Chosen, type Guard, type GuardAsk, type GuardOptions } from './operators/guard.js';
+export { retryThrough, type RetryThroughOptions } from './operators/retryThrough.js';
+export { serializeBy } from './operators/serializeBy.js';
+export { tokenBucket, type TokenBucketCallOptions } from './operators/tokenBucket.js';
+export { tripLog, type TripLogOptions } from './operators/tripLog.js';
+export {
+  ApprovalGate,
+  type ApprovalGateOptions,
+  type ApprovalRequest,
+  type ApprovalSnapshot,
+  type EditableRequest,
+  type PendingApproval,
+} from './gates/approvalGate.js';
+export type { CircuitAsk, CircuitBreakerOptions, CircuitTrip, CircuitWindowOptions } from './gates/breakerOptions.js';
+export type { BucketCost } from './gates/bucketCost.js';
+export type { BucketFeedback, DrainOptions } from './gates/bucketFeedback.js';
+export type { BucketLimitOptions, TokenBucketOptions } from './gates/bucketOptions.js';
+export type { BucketLimitSnapshot, TokenBucketSnapshot } from './gates/bucketSnapshot.js';
+export type { OnBucketCancel } from './gates/bucketUse.js';
+export type { Charged, ChargeRules, Usage, UsageSoFar } from './gates/budgetCharge.js';
+export type { BudgetAsk } from './gates/budgetLease.js';
+export type { BudgetAmounts, BudgetLimits, ChildLimits } from './gates/budgetLimits.js';
+export type { BudgetBooks, BudgetSnapshot } from './gates/budgetPicture.js';
+export { CircuitBreaker, type CircuitSnapshot, type Isolation } from './gates/circuitBreaker.js';
+export { classifyError, retryAfterOf, type ErrorKind } from './gates/classifyError.js';
+export { DepthGate, type DepthAsk, type DepthGateOptions, type DepthSnapshot } from './gates/depthGate.js';
+export { BudgetNode, FleetBudget, type BudgetChildOptions, type FleetBudgetOptions } from './gates/fleetBudget.js';
+export { KeyedLock, type KeyedLockSnapshot, type KeyUse, type LockKeys } from './gates/keyedLock.js';
+export { formatUsd, usd } from './gates/money.js';
+export {
+  CLAUDE_PRICES,
+  CLAUDE_PRICES_DATE,
+  costOf,
+  isUnknownPriceError,
+  priceOf,
+  tokenCounts,
+  totalTokens,
+  UnknownPriceError,
+  type MessageUsage,
+  type Price,
+  type PriceTable,
+  type Rates,
+  type TokenCounts,
+} from './gates/prices.js';
+export { RetryGate, type RetrySnapshot } from './gates/retryGate.js';
+export type { RetryAsk, RetryBudgetOptions, RetryGateOptions } from './gates/retryOptions.js';
+export { TokenBucket, type BucketAsk } from './gates/tokenBucket.js';
+export type { QuietTripKind, TripKind, TripRecord } from './gates/tripRecord.js';
 export type { Call, CallEnd, Caller, Gate, Lease, Withdraw } from './gates/gate.js';
 export type { GateEvent } from './gates/events.js';
 export { Semaphore, type PermitAsk, type SemaphoreOptions, type SemaphoreSnapshot } from './gates/semaphore.js';

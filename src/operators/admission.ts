@@ -2,7 +2,7 @@ import type { Observable } from 'rxjs';
 import { enter, leave } from '../core/ambient.js';
 import { ScopeError } from '../core/errors.js';
 import type { Sink } from '../core/direct.js';
-import { CANCELLING, type ScopeNode } from '../core/node.js';
+import { CANCELLING, OPEN, type ScopeNode } from '../core/node.js';
 import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
@@ -39,6 +39,7 @@ class Stage implements Caller<unknown, unknown> {
   enter(again: (() => Withdraw) | undefined): void {
     const { owner, plan } = this;
     this.phase = ENTERING;
+    this.lease = undefined;
     try {
       const withdraw =
         again === undefined
@@ -49,16 +50,21 @@ class Stage implements Caller<unknown, unknown> {
       this.phase = WAITING;
       if (owner.state >= CANCELLING) this.leave();
     } catch (error) {
-      this.refused(error as Error);
+      if (this.phase === ENTERING) this.refused(error as Error);
+      else this.report(error);
     }
   }
 
   granted(lease: Lease<unknown>, grant: unknown): void {
     const { phase } = this;
-    if (phase === GRANTED) return;
-    if (phase === OVER || this.owner.state >= CANCELLING) return this.giveBack(lease);
-    this.phase = GRANTED;
+    if (lease === this.lease) return;
+    if (phase === GRANTED || phase === SETTLED) return this.giveBack(lease);
     this.lease = lease;
+    if (phase === OVER || this.owner.state >= CANCELLING) {
+      this.phase = OVER;
+      return this.giveBack(lease);
+    }
+    this.phase = GRANTED;
     this.grant = grant;
     if (phase === WAITING) this.owner.resume();
   }
@@ -71,6 +77,7 @@ class Stage implements Caller<unknown, unknown> {
 
   revoked(error: Error, tell?: (() => void)[]): void {
     if (this.phase === GRANTED) this.owner.revoke(error, this.plan.gate.name, tell);
+    else this.refused(error);
   }
 
   /** The call is no longer wanted. While it enters, what the gate answers shows what is to be done. */
@@ -79,12 +86,11 @@ class Stage implements Caller<unknown, unknown> {
     if (phase === ENTERING) return;
     this.phase = OVER;
     if (phase === GRANTED && lease !== undefined) this.giveBack(lease);
-    else if (withdraw !== undefined) this.attempt(withdraw);
+    else if (phase === WAITING && withdraw !== undefined) this.attempt(withdraw);
   }
 
-  /** A grant that came too late, or to a call that was cancelled meanwhile. */
+  /** A grant that came too late, or twice, or to a call that was cancelled meanwhile. */
   private giveBack(lease: Lease<unknown>): void {
-    this.phase = OVER;
     this.attempt(() => {
       lease.settle({ kind: 'cancelled', started: false, emitted: 0 });
       lease.release?.();
@@ -138,6 +144,13 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private passed = 0;
   /** Whether `subscribe` of the source runs right now. */
   private launching = false;
+  /** Whether its work is known to have begun. Until then a guarded call below may show that it merely waits with that one. */
+  private sure = false;
+  /** Whether a guarded call below was made while this one is launched, and whether one ended without having started. */
+  private asked = false;
+  private missed = false;
+  /** Stopped, and waits for nothing but to be told. */
+  private held = false;
   /** The gates are being told of the end. */
   private settling = false;
   private last: T | undefined = undefined;
@@ -153,7 +166,10 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     for (const plan of plans) this.stages.push(new Stage(this.anybody, plan));
     this.metered = plans.some((plan) => plan.usage !== undefined);
     this.outer = enclosing(this.up);
-    for (let node = this.outer; node?.launching; node = node.outer) node.started = false;
+    for (let node = this.outer; node !== undefined && !node.sure; node = node.outer) {
+      node.asked = true;
+      node.started = false;
+    }
   }
 
   private get anybody(): Admission<unknown> {
@@ -221,10 +237,12 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private launch(): void {
     this.begun();
     this.launching = true;
+    this.asked = this.missed = false;
     try {
       this.subscribe(this.source as () => Observable<T>);
     } finally {
       this.launching = false;
+      if (!this.asked || (this.missed && this.state === OPEN)) this.beSure();
     }
   }
 
@@ -235,11 +253,25 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     }
   }
 
+  private beSure(): void {
+    this.begun();
+    for (let node: Admission<unknown> | undefined = this.anybody; node !== undefined && !node.sure; node = node.outer) node.sure = true;
+  }
+
+  /** Where the call around this one goes on although this one has ended without starting, it does work of its own. */
+  override settle(): void {
+    super.settle();
+    const { outer } = this;
+    if (outer === undefined || this.started || !this.over) return;
+    if (outer.launching) outer.missed = true;
+    else if (outer.state === OPEN) outer.beSure();
+  }
+
   // While it runs
 
   next(value: T): void {
     if (this.state >= CANCELLING) return;
-    if (!this.started) this.begun();
+    if (!this.sure) this.beSure();
     if (this.metered && !this.meter(value)) return;
     this.last = value;
     this.emit(value);
@@ -277,8 +309,10 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     if (this.settling || this.refusal() !== undefined) return;
     this.failure = { error };
     this.live++;
+    this.held = true;
     this.inContext(() => this.cancelWith({ kind: 'tripped', gate }));
     const done = (): void => {
+      this.held = false;
       this.live--;
       this.settle();
     };
@@ -286,12 +320,16 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     else tell.push(done);
   }
 
+  override armGrace(now: number, outermost: number): number {
+    return this.held && this.live === 1 ? outermost : super.armGrace(now, outermost);
+  }
+
   // The end
 
   protected override stopBody(): void {
     super.stopBody();
-    if (this.cancellation?.reason.kind === 'source-error') return;
     this.stages[this.passed]?.leave();
+    if (this.settling || this.cancellation?.reason.kind === 'source-error') return;
     const end = this.ending('cancelled');
     for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.settle(end);
   }
@@ -313,7 +351,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     this.live++;
     const again = natural ? this.settleAll() : this.releaseAll();
     this.live--;
-    if (again !== undefined && this.natural && !this.silent) return this.repeat(again, passed);
+    if (again !== undefined) return this.repeat(again, passed);
     try {
       super.close();
     } finally {
@@ -329,7 +367,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
       const stage = this.stages[i] as Stage;
       const again = stage.settle(end);
       stage.tell('release');
-      if (again === undefined || this.silent) continue;
+      if (again === undefined || this.silent || !this.natural) continue;
       this.passed = i;
       return again;
     }
@@ -355,7 +393,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private repeat(again: () => Withdraw, passed: number): void {
     this.reopen();
     this.failure = undefined;
-    this.settling = this.started = false;
+    this.settling = this.started = this.sure = false;
     this.attempt++;
     this.opening = true;
     this.pumpFrom(this.passed, passed);
@@ -383,7 +421,8 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private blame(error: unknown): void {
     const errors = this.extra?.errors ?? [];
     if (this.cancellation?.reason.kind !== 'tripped' || errors.length === 0) return;
-    Object.defineProperty(error, 'suppressed', { value: errors.map((failure) => failure.error) });
+    const suppressed = errors.map((failure) => failure.error);
+    if (error instanceof Object) Reflect.defineProperty(error, 'suppressed', { value: suppressed, configurable: true });
   }
 
   protected override get waiting(): number {

@@ -5,15 +5,23 @@ import { CallScope } from './callScope.js';
 import { checkCount, refuse } from './checks.js';
 import type { Ledger } from './conversation.js';
 import type { MessageParam } from './historyParts.js';
-import { planTurn, type TurnOptions, type TurnPlan } from './turnPlan.js';
+import { planTurn, type TurnOptions, type TurnPlan, type TurnTimeouts } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
 
-export interface AgentOptions extends TurnOptions {
+export interface AgentOptions extends Omit<TurnOptions, 'timeouts'> {
   /** Label of the agent's scope: what paths, reports and errors call it. Default `agent`. */
   readonly name?: string | undefined;
   /** The agent ends after so many turns even if the model would go on. Default 10; Infinity may be asked for. */
   readonly maxTurns?: number | undefined;
+  /** Time limits, nested in each other. Default: none. */
+  readonly timeouts?: AgentTimeouts | undefined;
+}
+
+/** Milliseconds; each limit holds inside of the one after it. */
+export interface AgentTimeouts extends TurnTimeouts {
+  /** Of the whole agent: it errors with DeadlineExceededError. */
+  readonly workflow?: number | undefined;
 }
 
 /** Tokens of all turns together, as the API counts them. */
@@ -58,9 +66,11 @@ export function agent(options: AgentOptions): Observable<AgentEvent> {
   const { name = 'agent', maxTurns = MAX_TURNS, ...others } = options;
   if (typeof name !== 'string') refuse(TypeError, 'agent', 'name', 'a string', name);
   checkCount('agent', 'maxTurns', maxTurns);
+  const { workflow } = others.timeouts ?? {};
   const plan = planTurn('agent', others, name);
   return new DirectObservable((sink) => {
     const scope = new AgentScope(sink, plan.scope);
+    if (workflow !== undefined) scope.setDeadline(workflow);
     scope.begin(() => {
       const ledger = plan.open();
       ledger.acquire();

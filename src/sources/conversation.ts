@@ -44,6 +44,7 @@ export class Ledger implements Conversation {
   private ids: Set<string> | undefined = undefined;
   private reply: MessageParam | undefined = undefined;
   private calls: readonly PendingCall[] = [];
+  private expected: PendingCall[] = [];
 
   constructor(messages: readonly MessageParam[]) {
     this.settled = [...messages];
@@ -70,18 +71,24 @@ export class Ledger implements Conversation {
     this.busy = false;
   }
 
+  /** A call of a reply that is still written. Should the reply never be complete, nothing of it stays. */
+  expect(call: FoldedCall, effect: 'none' | 'unknown'): PendingCall {
+    const ids = (this.ids ??= callIdsOf(this.settled));
+    const pending = new PendingCall(freshId(call.id, ids), call, effect);
+    ids.add(pending.id);
+    this.expected.push(pending);
+    return pending;
+  }
+
   /** Takes a reply. Its calls stay open until `settle`. */
   take(
     message: Anthropic.Messages.Message,
     calls: readonly FoldedCall[],
     effectOf: (name: string) => 'none' | 'unknown',
   ): readonly PendingCall[] {
-    const ids = (this.ids ??= callIdsOf(this.settled));
-    const pending = calls.map((call) => {
-      const id = freshId(call.id, ids);
-      ids.add(id);
-      return new PendingCall(id, call, effectOf(call.name));
-    });
+    const pending = calls.map(
+      (call) => this.expected.find((each) => each.call.index === call.index) ?? this.expect(call, effectOf(call.name)),
+    );
     const content = blocksOf(message, (index) => pending.find(({ call }) => call.index === index)?.id);
     this.reply = content.length === 0 ? undefined : { role: 'assistant', content };
     this.calls = pending;
@@ -93,7 +100,7 @@ export class Ledger implements Conversation {
     const results = this.calls.map((call) => call.answer(stopped));
     this.settled.push(...this.unsettled(stopped));
     this.reply = undefined;
-    this.calls = [];
+    this.calls = this.expected = [];
     return results;
   }
 

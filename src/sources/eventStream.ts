@@ -1,7 +1,8 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { StreamStalledError, StreamTruncatedError, type ReplyErrorInit } from './errors.js';
-import { bodyError, requestError } from './modelErrors.js';
+import { bodyError, phaseOf, requestError } from './modelErrors.js';
 import { schedulerOf, sdkOptions, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
+import type { UsageMeter } from './usageRecord.js';
 import { Watchdog } from './watchdog.js';
 
 type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
@@ -32,6 +33,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     private readonly client: MessagesClient,
     private readonly params: MessageParams,
     private readonly options: RequestOptions,
+    private readonly meter: UsageMeter,
   ) {
     this.watchdog = new Watchdog(schedulerOf(options), () => this.giveUp());
   }
@@ -44,13 +46,39 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     return (this.pending = this.source === undefined ? this.open() : this.read(this.source));
   }
 
-  /** Closes the connection. */
+  /** Closes the connection, or reads what is left where nobody sees it. */
   async return(): Promise<Step> {
     this.stopped = true;
+    const { source, meter } = this;
+    if (source !== undefined && !this.complete && this.options.onCancel === 'drain') await this.drain(source);
+    meter.end('cancelled');
     this.watchdog.stop();
     this.controller.abort();
     await this.pending?.catch(() => undefined);
     return DONE;
+  }
+
+  private async drain(source: AsyncIterator<StreamEvent>): Promise<void> {
+    try {
+      await this.pending;
+      while (!this.complete) {
+        const step = await source.next();
+        if (step.done === true) return;
+        this.heard(step.value);
+      }
+    } catch {
+      // It broke off: what was seen of it is told.
+    }
+  }
+
+  private heard(event: StreamEvent): void {
+    this.events++;
+    this.watchdog.touch();
+    this.meter.take(event);
+    if (event.type !== 'message_stop') return;
+    this.complete = true;
+    this.meter.end('final');
+    this.watchdog.watch(AFTERWARDS_MS);
   }
 
   private async open(): Promise<Step> {
@@ -61,14 +89,17 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
       const sent = client.messages.create({ ...params, stream: true }, sdkOptions(options, controller.signal));
       const { data, response, request_id } = await sent.withResponse();
       if (this.stopped) return DONE;
-      this.requestId = request_id ?? null;
+      this.requestId = this.meter.requestId = request_id ?? null;
+      this.meter.answered = true;
       options.onResponse?.({ requestId: this.requestId, headers: response.headers });
       source = this.source = data[Symbol.asyncIterator]();
     } catch (error) {
       watchdog.stop();
       controller.abort();
       if (this.stopped) return DONE;
-      throw this.stall ?? requestError(error, this.known());
+      const failure = this.stall ?? requestError(error, this.known());
+      this.meter.end(phaseOf(failure, false));
+      throw failure;
     }
     watchdog.watch(options.idleMs ?? IDLE_MS);
     return this.read(source);
@@ -79,20 +110,15 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
   }
 
   private readonly onStep = (step: IteratorResult<StreamEvent>): Step => {
+    if (step.done !== true) this.heard(step.value);
     if (this.stopped) return DONE;
-    if (step.done === true) return this.onEnd();
-    this.events++;
-    this.watchdog.touch();
-    if (step.value.type === 'message_stop') {
-      this.complete = true;
-      this.watchdog.watch(AFTERWARDS_MS);
-    }
-    return step;
+    return step.done === true ? this.onEnd() : step;
   };
 
   private onEnd(): Step {
     this.watchdog.stop();
     if (this.complete) return DONE;
+    this.meter.end('truncated');
     throw this.stall ?? new StreamTruncatedError(this.known());
   }
 
@@ -100,7 +126,9 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     this.watchdog.stop();
     if (this.stopped || this.complete) return DONE;
     this.controller.abort();
-    throw this.stall ?? bodyError(error, this.known());
+    const failure = this.stall ?? bodyError(error, this.known());
+    this.meter.end(phaseOf(failure, true));
+    throw failure;
   };
 
   private giveUp(): void {

@@ -5,7 +5,7 @@ import { CANCELLING } from '../core/node.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
 import type { Guard } from '../operators/guard.js';
 import { ownError } from './callScope.js';
-import { checkContext, checkGuard, refuse } from './checks.js';
+import { checkContext, checkGuard, checkMilliseconds, refuse } from './checks.js';
 import { UnknownToolError } from './errors.js';
 import type { AnyTool, Tool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
@@ -57,6 +57,8 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
 export interface FromToolOptions {
   /** Gates that the call passes once its input is fine. Its own time limit begins when it has passed them. */
   readonly guard?: Guard<ToolRequest> | undefined;
+  /** Milliseconds that the call may take, where the tool has no `timeoutMs` of its own. */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** A call whose course comes out as events. It never errors. With `hear`, the events go there, and only the end comes out. */
@@ -119,8 +121,8 @@ class EventRun extends ToolRun<ToolEvent> {
 
   /** Behind a guard the time limit of the tool is an error of its call. */
   private timedOut(error: unknown): boolean {
-    const { guard, definition } = this.invocation;
-    return guard !== undefined && this.phase === 'run' && isDeadlineExceededError(error) && error.ms === definition.timeoutMs;
+    const { guard, timeoutMs } = this.invocation;
+    return guard !== undefined && this.phase === 'run' && isDeadlineExceededError(error) && error.ms === timeoutMs;
   }
 }
 
@@ -132,7 +134,7 @@ class EventRun extends ToolRun<ToolEvent> {
  * @param tools - one tool, or several of which the call names one
  * @param toolUse - a `tool_use` block of the model: `id`, `name` and `input`
  * @param ctx - the scope of the call. Default: the one in whose synchronous subscribe chain it is subscribed, if any
- * @param options - `guard`, what {@link guard} or {@link toolGuard} returns: gates that the call passes once its input is fine
+ * @param options - `guard`, what {@link guard} returns: gates that the call passes once its input is fine
  * @returns a cold Observable that never errors: a tool that is unknown, refuses its input, is refused by its guard, throws or takes too long has
  * `failed`. Unsubscribing cancels the call
  * @see {@link toToolResult} for the answer to the model
@@ -148,13 +150,14 @@ export function fromTool(
   tools: AnyTool | readonly AnyTool[],
   toolUse: ToolUse,
   ctx?: ScopeContext,
-  { guard }: FromToolOptions = {},
+  options: FromToolOptions = {},
 ): Observable<ToolEvent> {
   checkContext('fromTool', ctx);
-  checkGuard('fromTool', 'guard', guard);
+  checkGuard('fromTool', 'guard', options.guard);
+  if (options.timeoutMs !== undefined) checkMilliseconds('fromTool', 'timeoutMs', options.timeoutMs);
   const definitions = (typeof tools === 'function' ? [tools] : tools).map((each) => definitionOf('fromTool', each));
   const definition = definitions.find(({ name }) => name === toolUse.name);
-  return definition === undefined ? defer(() => of(unknownTool(toolUse, definitions))) : toolEvents(definition, toolUse, ctx, { guard });
+  return definition === undefined ? defer(() => of(unknownTool(toolUse, definitions))) : toolEvents(definition, toolUse, ctx, options);
 }
 
 /** The events of one call of a tool that is known. With `hear`, they go there, and only the end comes out. */
@@ -162,9 +165,9 @@ export function toolEvents(
   definition: ToolDefinition,
   { id, name, input }: ToolUse,
   ctx: ScopeContext | undefined,
-  { guard, hear }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void },
+  { hear, ...options }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void },
 ): Observable<ToolEvent> {
-  const invocation = new Invocation(definition, input, ctx, id, guard);
+  const invocation = new Invocation(definition, input, ctx, id, options);
   return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }, hear).start());
 }
 

@@ -19,12 +19,13 @@ export function blocksOf(message: Message, idOf: (index: number) => string | und
   return kept.map(({ block, id }) => sendable(block, id));
 }
 
-function isSendable(block: Block): boolean {
+/** Whether the API would take it back. */
+export function isSendable(block: Block | BlockParam): boolean {
   if (block.type === 'text') return block.text.trim() !== '';
   return block.type !== 'thinking' || block.signature !== '';
 }
 
-function isThinking(block: Block | undefined): boolean {
+export function isThinking(block: Block | BlockParam | undefined): boolean {
   return block?.type === 'thinking' || block?.type === 'redacted_thinking';
 }
 

@@ -3,10 +3,11 @@ import type { Observable } from 'rxjs';
 import { CallObservable } from '../core/call.js';
 import type { ScopeNode } from '../core/node.js';
 import { StreamStalledError, type ReplyErrorInit } from './errors.js';
-import { bodyError, requestError } from './modelErrors.js';
+import { bodyError, phaseOf, requestError } from './modelErrors.js';
 import {
   checkRequest,
   guarded,
+  meterOf,
   schedulerOf,
   sdkOptions,
   type MessageParams,
@@ -14,6 +15,7 @@ import {
   type RequestOptions,
   type ResponseInfo,
 } from './request.js';
+import type { UsageMeter } from './usageRecord.js';
 import { Watchdog } from './watchdog.js';
 
 /** A whole reply. */
@@ -42,25 +44,38 @@ const IDLE_MS = 60_000;
 export function message(client: MessagesClient, params: MessageParams, options: RequestOptions = {}): Observable<MessageReply> {
   checkRequest('message', client, params, options);
   const { within, label = 'messages.create' } = options;
-  const call = new CallObservable(within as ScopeNode | undefined, (signal) => request(client, params, options, signal), { label });
+  let attempts = 0;
+  const send = (signal: AbortSignal): Promise<MessageReply> =>
+    request(client, params, options, signal, meterOf(params, options, ++attempts));
+  const call = new CallObservable(within as ScopeNode | undefined, send, { label });
   return guarded(call, params, options);
 }
 
-async function request(client: MessagesClient, params: MessageParams, options: RequestOptions, signal: AbortSignal): Promise<MessageReply> {
+async function request(
+  client: MessagesClient,
+  params: MessageParams,
+  options: RequestOptions,
+  signal: AbortSignal,
+  meter: UsageMeter,
+): Promise<MessageReply> {
   const { headersMs = HEADERS_MS, idleMs = IDLE_MS, onResponse } = options;
   const limit = new SilenceLimit(options, signal);
   try {
     limit.wait('headers', headersMs);
     const sent = client.messages.create({ ...params, stream: false }, sdkOptions(options, limit.signal));
     const { headers } = await sent.asResponse().catch((error: unknown) => limit.fail(requestError(error, limit.known)));
-    const requestId = headers.get('request-id');
+    const requestId = (meter.requestId = headers.get('request-id'));
+    meter.answered = true;
     limit.known = { requestId, events: 0 };
     onResponse?.({ requestId, headers });
     limit.wait('body', idleMs);
     const reply = await sent.then(undefined, (error: unknown) => limit.fail(bodyError(error, limit.known)));
+    meter.take(reply);
+    meter.end('final');
     return { message: reply, usage: reply.usage, requestId, headers };
   } catch (error) {
     limit.abort();
+    meter.end(signal.aborted ? 'cancelled' : phaseOf(error, meter.answered));
     throw error;
   } finally {
     limit.end();

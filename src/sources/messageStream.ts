@@ -3,7 +3,7 @@ import type { Observable } from 'rxjs';
 import { CallObservable } from '../core/call.js';
 import type { ScopeNode } from '../core/node.js';
 import { EventStream } from './eventStream.js';
-import { checkRequest, guarded, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
+import { checkRequest, guarded, meterOf, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
 
 /**
  * A reply of the model as it is written: the events of the API, and a typed error for every way in which they can stop short.
@@ -24,9 +24,10 @@ export function messageStream(
 ): Observable<Anthropic.Messages.RawMessageStreamEvent> {
   checkRequest('messageStream', client, params, options);
   const { within, label = 'messages.create' } = options;
+  let attempts = 0;
   const call = new CallObservable<Anthropic.Messages.RawMessageStreamEvent>(
     within as ScopeNode | undefined,
-    () => new EventStream(client, params, options),
+    () => new EventStream(client, params, options, meterOf(params, options, ++attempts)),
     { label },
   );
   return guarded(call, params, options);

@@ -1,4 +1,13 @@
-import { ConnectionLostError, ModelStreamError, StreamStalledError, StreamTruncatedError, type ReplyErrorInit } from './errors.js';
+import type { UsageRecord } from './usageRecord.js';
+import {
+  isModelStreamError,
+  isStreamStalledError,
+  ConnectionLostError,
+  ModelStreamError,
+  StreamStalledError,
+  StreamTruncatedError,
+  type ReplyErrorInit,
+} from './errors.js';
 
 /** What an error of the Anthropic SDK looks like, whichever copy of it threw. */
 interface ApiErrorShape {
@@ -48,4 +57,11 @@ function isSilence(error: unknown): boolean {
     if (each.code === 'UND_ERR_BODY_TIMEOUT' || each.code === 'UND_ERR_HEADERS_TIMEOUT') return true;
   }
   return false;
+}
+
+/** How an attempt ended that was not cancelled: what the API refused is not billed, what broke off may be. */
+export function phaseOf(error: unknown, answered: boolean): UsageRecord['phase'] {
+  if (isModelStreamError(error)) return 'failed';
+  if (answered || isStreamStalledError(error)) return 'truncated';
+  return typeof shapeOf(error).status === 'number' ? 'failed' : 'never-sent';
 }

@@ -1,11 +1,13 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import type { Middleware } from '@anthropic-ai/sdk';
-import { asyncScheduler, type Observable, type SchedulerLike } from 'rxjs';
+import { asyncScheduler, type Observable, type Observer, type SchedulerLike } from 'rxjs';
 import { innermost } from '../core/call.js';
+import type { ScopeNode } from '../core/node.js';
 import { checkScopeOptions } from '../core/options.js';
 import type { ScopeContext } from '../core/types.js';
 import type { Guard } from '../operators/guard.js';
-import { checkGuard, checkMilliseconds, refuse } from './checks.js';
+import { checkGuard, checkMilliseconds, checkOneOf, refuse } from './checks.js';
+import { UsageMeter, type UsageRecord } from './usageRecord.js';
 
 /** What sends requests: an Anthropic client, or anything with its `messages.create`. */
 export interface MessagesClient {
@@ -40,12 +42,20 @@ export interface RequestOptions {
   readonly request?: ClientRequestOptions | undefined;
   /** Gates that every attempt passes: what `modelGuard` or `guard` returns. */
   readonly guard?: Guard<MessageParams> | undefined;
+  /** Is given one record for every HTTP attempt, whatever became of it, and also after an unsubscribe. */
+  readonly usage?: Partial<Observer<UsageRecord>> | undefined;
+  /**
+   * What an unsubscribe does to a stream: `abort` closes its socket at once; `drain` reads on to the end where nobody sees it, so that its usage
+   * is exact, where the whole reply is billed anyway. The scope waits for it, up to its grace. Default `abort`.
+   */
+  readonly onCancel?: 'abort' | 'drain' | undefined;
   /** Told when the headers of the response have arrived. */
   readonly onResponse?: ((response: ResponseInfo) => void) | undefined;
 }
 
 /** The SDK's own limit never comes first: a timer's longest delay. */
 const NO_SDK_LIMIT = 2 ** 31 - 1;
+const SDK_SLACK_MS = 1_000;
 
 export function checkRequest(who: string, client: unknown, params: unknown, options: RequestOptions): void {
   checkClient(who, client);
@@ -61,16 +71,33 @@ export function checkClient(who: string, client: unknown): void {
 export function checkRequestOptions(who: string, options: RequestOptions): void {
   const { headersMs, idleMs, within, scheduler, label, guard } = options;
   checkGuard(who, 'guard', guard);
+  const { usage, onCancel } = options;
+  if (usage !== undefined && (typeof usage !== 'object' || usage === null)) refuse(TypeError, who, 'usage', 'an observer', usage);
+  if (onCancel !== undefined) checkOneOf(who, 'onCancel', onCancel, ['abort', 'drain']);
   if (headersMs !== undefined) checkMilliseconds(who, 'headersMs', headersMs);
   if (idleMs !== undefined) checkMilliseconds(who, 'idleMs', idleMs);
   checkScopeOptions(who, { ...(within && { within }), ...(scheduler && { scheduler }), ...(label !== undefined && { label }) });
+}
+
+/** What remains of the time, as the client's own limit: a little more, so that ours comes first and is what the request errors with. */
+function sdkLimit(within: ScopeContext | undefined): number {
+  const scope = innermost(within as ScopeNode | undefined) as Partial<ScopeContext> | undefined;
+  const remaining = scope?.remaining?.() ?? Infinity;
+  return Math.min(NO_SDK_LIMIT, Math.ceil(remaining) + SDK_SLACK_MS);
 }
 
 /** What every request goes out with: one attempt, one signal of its own, and no limit but ours. */
 export function sdkOptions(options: RequestOptions, signal: AbortSignal): Anthropic.RequestOptions {
   const { middleware: hook } = (options.guard ?? {}) as { middleware?: Middleware };
   const middleware = hook === undefined ? {} : { middleware: [...(options.request?.middleware ?? []), hook] };
-  return { ...options.request, ...middleware, maxRetries: 0, timeout: NO_SDK_LIMIT, signal };
+  return { ...options.request, ...middleware, maxRetries: 0, timeout: sdkLimit(options.within), signal };
+}
+
+/** What tells the usage of one attempt. */
+export function meterOf(params: MessageParams, options: RequestOptions, attempt: number): UsageMeter {
+  const { usage, label = 'messages.create', within } = options;
+  const path = usage === undefined ? [] : (innermost(within as ScopeNode | undefined)?.path ?? []);
+  return new UsageMeter(usage, params, { label, path, attempt });
 }
 
 /** A request behind its guard. */

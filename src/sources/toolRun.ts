@@ -39,15 +39,19 @@ export class Invocation {
   /** Makes an attempt wait until the one before it, when that was told to stop, is over. */
   readonly work: CallObservable<unknown>;
   readonly options: ScopeOptions;
+  readonly guard: Guard<ToolRequest> | undefined;
+  readonly timeoutMs: number | undefined;
 
   constructor(
     readonly definition: ToolDefinition,
     readonly input: unknown,
     within: ScopeContext | undefined,
     id?: string,
-    readonly guard?: Guard<ToolRequest> | undefined,
+    rules: { readonly guard?: Guard<ToolRequest> | undefined; readonly timeoutMs?: number | undefined } = {},
   ) {
     const { name: label, graceMs } = definition;
+    this.guard = rules.guard;
+    this.timeoutMs = definition.timeoutMs ?? rules.timeoutMs;
     const limits = graceMs === undefined ? { label } : { label, graceMs };
     this.options = within === undefined ? limits : { ...limits, within };
     this.key = id;
@@ -80,8 +84,8 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   }
 
   start(): void {
-    const { definition, guard } = this.invocation;
-    if (guard === undefined && definition.timeoutMs !== undefined) this.setDeadline(definition.timeoutMs);
+    const { guard, timeoutMs } = this.invocation;
+    if (guard === undefined && timeoutMs !== undefined) this.setDeadline(timeoutMs);
     this.begin(() => this.body());
   }
 
@@ -103,9 +107,9 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 
   /** Behind a guard the time of the tool begins when it has passed, and a timeout is something that the guard hears of. */
   private guarded(): Observable<unknown> {
-    const { definition, guard, work, id } = this.invocation;
+    const { definition, guard, timeoutMs, work, id } = this.invocation;
     if (guard === undefined) return work;
-    const { name, effect, timeoutMs } = definition;
+    const { name, effect } = definition;
     this.phase = 'gate';
     const timed = timeoutMs === undefined ? work : work.pipe(failWithin(timeoutMs));
     return timed.pipe(guard({ id, name, effect, input: this.parsed }, this));

@@ -1,6 +1,8 @@
-import { EMPTY, from, Observable, type Subscriber } from 'rxjs';
+import { EMPTY, Subject, type Observable, type Subscriber, type Subscription } from 'rxjs';
 import type { Outcome, Scope, ScopeContext } from '../core/types.js';
 import { fanOutScoped } from '../operators/fanOutScoped.js';
+import type { DeadlineEnd } from '../operators/deadline.js';
+import { takeWithin } from '../operators/takeWithin.js';
 import type { PendingCall } from './conversation.js';
 import { ToolInputCutOffError, ToolInputError } from './errors.js';
 import { toolEvents, unknownTool, type ToolEvent } from './fromTool.js';
@@ -8,60 +10,100 @@ import { errorResult, failureText, resultOf } from './resultOf.js';
 import type { TurnEvent } from './turnEvent.js';
 import type { TurnPlan } from './turnPlan.js';
 
-/** The calls of one complete reply, and their answers. */
+/** The calls of one reply, in one fan-out: those that may start early while the reply is still written, the rest after it. */
 export class TurnCalls {
+  private feed: Subject<PendingCall> | undefined = undefined;
+  private running: Subscription | undefined = undefined;
+  private readonly fed: PendingCall[] = [];
+  /** Called when all have ended. */
+  private done: (() => void) | undefined = undefined;
+  /** The stop reason of the reply, once it is known. */
+  private stop = 'tool_use';
+
   constructor(
     private readonly plan: TurnPlan,
     private readonly turn: number,
-    private readonly pending: readonly PendingCall[],
-    /** The stop reason of the reply. */
-    private readonly stop: string,
+    private readonly scope: Scope,
+    private readonly out: Subscriber<TurnEvent>,
   ) {}
 
-  /** A settled fan-out tells no more than how each child ended, so the events go out beside it. */
-  runAll(scope: Scope): Observable<TurnEvent> {
-    const { pending } = this;
-    const { concurrency, scope: own } = this.plan;
-    const graceMs = own.graceMs === undefined ? {} : { graceMs: own.graceMs };
-    return new Observable((subscriber) => {
-      const run = (call: PendingCall, _index: number, ctx: Scope): Observable<ToolEvent> => this.run(call, ctx, subscriber);
-      return from(pending)
-        .pipe(fanOutScoped(run, { policy: 'settle', concurrency, within: scope, ...graceMs }))
-        .subscribe({
-          next: (outcome) => noteFailure(pending[outcome.index], outcome),
-          error: (error: unknown) => subscriber.error(error),
-          complete: () => subscriber.complete(),
-        });
-    });
+  /** Runs a call, as soon as there is a free slot. */
+  start(call: PendingCall): void {
+    this.fed.push(call);
+    (this.feed ?? this.open()).next(call);
   }
 
-  private run(pending: PendingCall, ctx: ScopeContext, out: Subscriber<TurnEvent>): Observable<ToolEvent> {
+  /** Runs what has not been started, and calls `done` when all calls have ended. */
+  runRest(calls: readonly PendingCall[], stop: string, done: () => void): void {
+    this.stop = stop;
+    this.done = done;
+    for (const call of calls) if (!this.fed.includes(call)) this.start(call);
+    if (this.feed === undefined) done();
+    else this.feed.complete();
+  }
+
+  /** The reply ended in a way after which nothing runs, but in the history every call needs its answer. */
+  refuse(calls: readonly PendingCall[], stop: string): void {
+    this.unsubscribe();
+    for (const call of calls) {
+      if (this.fed.includes(call)) continue;
+      this.hear(call, call.call.state === 'ready' ? refused(call, stop) : badInput(call, stop));
+    }
+  }
+
+  /** Stops what runs. */
+  unsubscribe(): void {
+    this.done = undefined;
+    this.running?.unsubscribe();
+  }
+
+  /** A settled fan-out tells no more than how each child ended, so the events go out beside it. */
+  private open(): Subject<PendingCall> {
+    const { concurrency, groupMs, scope: own } = this.plan;
+    const graceMs = own.graceMs === undefined ? {} : { graceMs: own.graceMs };
+    const feed = (this.feed = new Subject<PendingCall>());
+    const run = (call: PendingCall, _index: number, ctx: Scope): Observable<ToolEvent> => this.run(call, ctx);
+    const calls = feed.pipe(fanOutScoped(run, { policy: 'settle', concurrency, within: this.scope, ...graceMs }));
+    this.running = (
+      groupMs === undefined ? calls : calls.pipe(takeWithin(groupMs, { within: this.scope, onEnd: this.onGroupEnd, ...graceMs }))
+    ).subscribe({
+      next: (outcome) => noteFailure(this.fed[outcome.index], outcome),
+      error: (error: unknown) => this.out.error(error),
+      complete: () => this.done?.(),
+    });
+    return feed;
+  }
+
+  /** The model is told of every call that was not finished in time. */
+  private readonly onGroupEnd = ({ timedOut }: DeadlineEnd): void => {
+    const { groupMs: ms = 0 } = this.plan;
+    if (!timedOut) return;
+    for (const call of this.fed) {
+      const { id, started: ran, effect, call: asked } = call;
+      if (call.result === undefined)
+        this.hear(call, { id, name: asked.name, type: 'cancelled', ran, effect: ran ? effect : 'none', reason: { kind: 'deadline', ms } });
+    }
+  };
+
+  private run(pending: PendingCall, ctx: ScopeContext): Observable<ToolEvent> {
     const { id, call } = pending;
     const { name, input } = call;
-    const { tools, toolGuard } = this.plan;
+    const { tools, toolGuard, toolMs } = this.plan;
     const definition = tools.get(name);
-    const hear = (event: ToolEvent): void => this.hear(pending, event, out);
+    const hear = (event: ToolEvent): void => this.hear(pending, event);
     if (definition !== undefined && call.state === 'ready')
-      return toolEvents(definition, { id, name, input }, ctx, { hear, guard: toolGuard });
+      return toolEvents(definition, { id, name, input }, ctx, { hear, guard: toolGuard, timeoutMs: toolMs });
     hear(definition === undefined ? unknownTool({ id, name }, tools.values()) : badInput(pending, this.stop));
     return EMPTY;
   }
 
   /** Whoever leaves when it is told that a call starts keeps it from running. */
-  private hear(pending: PendingCall, event: ToolEvent, out: Subscriber<TurnEvent>): void {
-    const { turn, plan } = this;
+  private hear(pending: PendingCall, event: ToolEvent): void {
+    const { turn, plan, out } = this;
     pending.result = resultOf(event, plan.maxResultChars);
     out.next({ type: 'tool', turn, event });
     if (event.type === 'started') pending.started = true;
-  }
-
-  /** The reply ended in a way after which nothing runs, but in the history every call needs its answer. */
-  refuseAll(): Observable<TurnEvent> {
-    const { pending, stop } = this;
-    return new Observable((subscriber) => {
-      for (const each of pending) this.hear(each, each.call.state === 'ready' ? refused(each, stop) : badInput(each, stop), subscriber);
-      subscriber.complete();
-    });
+    if (event.type === 'failed' && plan.onToolError === 'failFast') out.error(event.error);
   }
 }
 

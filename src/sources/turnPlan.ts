@@ -1,7 +1,7 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { checkConcurrency, checkScopeOptions, type ScopeOptions } from '../core/options.js';
 import type { Guard } from '../operators/guard.js';
-import { checkCount, checkGuard, checkOneOf, refuse } from './checks.js';
+import { checkCount, checkGuard, checkMilliseconds, checkOneOf, refuse } from './checks.js';
 import { Ledger, type Conversation } from './conversation.js';
 import { definitionOf } from './fromTool.js';
 import type { MessageParam } from './historyParts.js';
@@ -33,6 +33,18 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
    * that the last was cut off; `end` runs none. Either way every call is answered in the history. Default `continue`.
    */
   readonly onMaxTokens?: 'continue' | 'end' | undefined;
+  /**
+   * What a tool that fails does: `answer` tells the model, and its siblings go on; `failFast` stops them, and the turn errors with what it failed
+   * with. Default `answer`.
+   */
+  readonly onToolError?: 'answer' | 'failFast' | undefined;
+  /**
+   * Whether tools whose `effect` is not `unsafe` start as soon as their block of the reply is complete, rather than after the reply.
+   * Default true.
+   */
+  readonly eager?: boolean | undefined;
+  /** Time limits, nested in each other. Default: none. */
+  readonly timeouts?: TurnTimeouts | undefined;
   /** Results beyond so many characters are cut off, and say so. Default 200,000. */
   readonly maxResultChars?: number | undefined;
   /** Longest silence before the headers of a reply, in milliseconds. Default 120,000. */
@@ -41,10 +53,24 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
   readonly idleMs?: number | undefined;
   /** Headers, query, fetch options and middleware of the requests. */
   readonly request?: ClientRequestOptions | undefined;
+  /** Is given one record for every HTTP attempt, whatever became of it, and also after an unsubscribe. */
+  readonly usage?: RequestOptions['usage'];
+  /** What an unsubscribe does to a reply that is being written; see {@link RequestOptions}. Default `abort`. */
+  readonly onCancel?: RequestOptions['onCancel'];
   /** Gates in front of every request to the model: what `modelGuard` or `guard` returns. */
   readonly modelGuard?: Guard<MessageParams> | undefined;
-  /** Gates in front of every call of a tool: what `toolGuard` or `guard` returns. */
+  /** Gates in front of every call of a tool: what `guard` returns. */
   readonly toolGuard?: Guard<ToolRequest> | undefined;
+}
+
+/** Milliseconds; each limit holds inside of the one after it. */
+export interface TurnTimeouts {
+  /** Of one call, for tools that have no `timeoutMs` of their own. */
+  readonly tool?: number | undefined;
+  /** Of all calls of a turn, from the first on: those that have ended are answered, the model is told of the others that their time was up. */
+  readonly group?: number | undefined;
+  /** Of one turn: it errors with DeadlineExceededError. */
+  readonly turn?: number | undefined;
 }
 
 /** Checked options, taken apart once. */
@@ -52,12 +78,17 @@ export interface TurnPlan {
   readonly client: MessagesClient;
   /** What goes to the API with every request, besides the messages. */
   readonly params: Omit<MessageParams, 'messages'>;
-  readonly request: Pick<RequestOptions, 'headersMs' | 'idleMs' | 'request' | 'guard'>;
+  readonly request: Pick<RequestOptions, 'headersMs' | 'idleMs' | 'request' | 'guard' | 'usage' | 'onCancel'>;
   readonly toolGuard: Guard<ToolRequest> | undefined;
   readonly tools: ReadonlyMap<string, ToolDefinition>;
   readonly scope: ScopeOptions;
   readonly concurrency: number;
   readonly onMaxTokens: 'continue' | 'end';
+  readonly onToolError: 'answer' | 'failFast';
+  readonly eager: boolean;
+  readonly toolMs: number | undefined;
+  readonly groupMs: number | undefined;
+  readonly turnMs: number | undefined;
   readonly maxResultChars: number;
   /** The conversation that one subscription continues. */
   open(): Ledger;
@@ -71,12 +102,30 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
     tools = [],
     concurrency = 16,
     onMaxTokens = 'continue',
+    onToolError = 'answer',
+    eager = true,
+    timeouts = {},
     maxResultChars = MAX_RESULT_CHARS,
     ...others
   } = options;
-  const { headersMs, idleMs, request, modelGuard, toolGuard, graceMs, signal, within, onScope, onUnhandled, scheduler, ...params } = others;
+  const {
+    headersMs,
+    idleMs,
+    request,
+    usage,
+    onCancel,
+    modelGuard,
+    toolGuard,
+    graceMs,
+    signal,
+    within,
+    onScope,
+    onUnhandled,
+    scheduler,
+    ...params
+  } = others;
   const scope = defined({ graceMs, signal, within, onScope, onUnhandled, scheduler, label: name });
-  const limits = { ...defined({ headersMs, idleMs, request }), ...(modelGuard !== undefined && { guard: modelGuard }) };
+  const limits = { ...defined({ headersMs, idleMs, request, usage, onCancel }), ...(modelGuard !== undefined && { guard: modelGuard }) };
   checkClient(who, client);
   checkMessages(who, messages);
   checkScopeOptions(who, scope);
@@ -85,12 +134,22 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   checkGuard(who, 'toolGuard', toolGuard);
   checkConcurrency(who, concurrency);
   checkOneOf(who, 'onMaxTokens', onMaxTokens, ['continue', 'end']);
+  checkOneOf(who, 'onToolError', onToolError, ['answer', 'failFast']);
+  if (typeof eager !== 'boolean') refuse(TypeError, who, 'eager', 'true or false', eager);
+  const { tool: toolMs, group: groupMs, turn: turnMs } = checkTimeouts(who, timeouts);
   checkCount(who, 'maxResultChars', maxResultChars);
   const definitions = ours(who, tools);
   const open = (): Ledger => (messages instanceof Ledger ? messages : new Ledger(messages as readonly MessageParam[]));
   const sent =
     tools.length === 0 ? params : { ...params, tools: tools.map((each) => (typeof each === 'function' ? each.definition.toApi() : each)) };
-  return { client, params: sent, request: limits, toolGuard, tools: definitions, scope, concurrency, onMaxTokens, maxResultChars, open };
+  const rules = { concurrency, onMaxTokens, onToolError, eager, toolMs, groupMs, turnMs, maxResultChars };
+  return { client, params: sent, request: limits, toolGuard, tools: definitions, scope, ...rules, open };
+}
+
+function checkTimeouts(who: string, timeouts: TurnTimeouts): TurnTimeouts {
+  if (typeof timeouts !== 'object' || timeouts === null) refuse(TypeError, who, 'timeouts', 'an object', timeouts);
+  for (const [name, ms] of Object.entries(timeouts)) if (ms !== undefined) checkMilliseconds(who, `timeouts.${name}`, ms);
+  return timeouts;
 }
 
 /** Without the fields that are undefined. */

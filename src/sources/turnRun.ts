@@ -1,8 +1,9 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import { concat, defer, Observable, of, type Subscriber } from 'rxjs';
+import { Observable, type Subscriber } from 'rxjs';
 import type { Scope } from '../core/types.js';
+import { failWithin } from '../operators/failWithin.js';
 import type { Ledger } from './conversation.js';
-import { MessageFold } from './messageFold.js';
+import { MessageFold, type FoldedCall } from './messageFold.js';
 import { messageStream } from './messageStream.js';
 import { textOf } from './textDeltas.js';
 import { TurnCalls } from './turnCalls.js';
@@ -26,38 +27,48 @@ export class TurnRun {
   ) {}
 
   events(): Observable<TurnEvent> {
-    return concat(
-      defer(() => this.reply()),
-      defer(() => this.answers()),
-    );
+    const { turnMs } = this.plan;
+    const all = new Observable<TurnEvent>((out) => {
+      const calls = new TurnCalls(this.plan, this.turn, this.scope, out);
+      out.add(calls);
+      out.add(
+        this.reply().subscribe({
+          next: (event) => this.onEvent(event, calls, out),
+          error: (error: unknown) => out.error(error),
+          complete: () => this.onReply(calls, out),
+        }),
+      );
+    });
+    return turnMs === undefined ? all : all.pipe(failWithin(turnMs, { within: this.scope, label: `turn ${this.turn}` }));
   }
 
-  private reply(): Observable<TurnEvent> {
+  private reply(): Observable<StreamEvent> {
     const { client, params, request } = this.plan;
     const onResponse = ({ requestId }: { readonly requestId: string | null }): void => void (this.requestId = requestId);
     const sent = { ...params, messages: this.ledger.messages };
-    const stream = messageStream(client, sent, { ...request, within: this.scope, onResponse });
-    return new Observable((subscriber) =>
-      stream.subscribe({
-        next: (event) => this.onEvent(event, subscriber),
-        error: (error: unknown) => subscriber.error(error),
-        complete: () => subscriber.complete(),
-      }),
-    );
+    return messageStream(client, sent, { ...request, within: this.scope, onResponse });
   }
 
-  private onEvent(event: StreamEvent, out: Subscriber<TurnEvent>): void {
+  private onEvent(event: StreamEvent, calls: TurnCalls, out: Subscriber<TurnEvent>): void {
     const { turn } = this;
     let text: string;
+    let released: FoldedCall | undefined;
     this.seen++;
     try {
-      this.fold.take(event);
+      released = this.fold.take(event);
       text = textOf(event);
     } catch (cause) {
       return out.error(this.malformed(cause));
     }
     out.next({ type: 'model', turn, event });
     if (text !== '') out.next({ type: 'text', turn, text });
+    if (released !== undefined && this.startsEarly(released)) calls.start(this.ledger.expect(released, this.effectOf(released.name)));
+  }
+
+  /** Only a tool that may run for a reply which never becomes complete, and so may be asked for again. */
+  private startsEarly({ name }: FoldedCall): boolean {
+    const effect = this.plan.tools.get(name)?.effect;
+    return this.plan.eager && effect !== undefined && effect !== 'unsafe';
   }
 
   private malformed(cause: unknown): ModelStreamError {
@@ -78,15 +89,24 @@ export class TurnRun {
   }
 
   /** The reply is complete: its calls run, in one scope, and are answered in one batch. */
-  private answers(): Observable<TurnEvent> {
-    const { message, calls } = this.folded();
+  private onReply(calls: TurnCalls, out: Subscriber<TurnEvent>): void {
+    let folded: Pick<MessageFold, 'message' | 'calls'>;
+    try {
+      folded = this.folded();
+    } catch (error) {
+      return out.error(error);
+    }
+    const { message } = folded;
     const stop = message.stop_reason ?? 'end_turn';
-    const pending = stop === 'refusal' ? [] : this.ledger.take(message, calls, (name) => this.effectOf(name));
+    const pending = stop === 'refusal' ? [] : this.ledger.take(message, folded.calls, (name) => this.effectOf(name));
     const continues = stop === 'pause_turn' || (pending.length > 0 && this.runsOn(stop));
-    const end = defer(() => of(this.end(message, stop, continues)));
-    if (pending.length === 0) return end;
-    const answering = new TurnCalls(this.plan, this.turn, pending, stop);
-    return concat(continues ? answering.runAll(this.scope) : answering.refuseAll(), end);
+    const end = (): void => {
+      out.next(this.end(message, stop, continues));
+      out.complete();
+    };
+    if (continues) return calls.runRest(pending, stop, end);
+    calls.refuse(pending, stop);
+    end();
   }
 
   private effectOf(name: string): 'none' | 'unknown' {

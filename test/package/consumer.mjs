@@ -81,7 +81,7 @@ try {
   }
 
   ['zod', '@anthropic-ai/sdk', '@types/node', 'undici-types'].forEach(install);
-  writeFileSync(join(folder, 'all.mts'), ['', '/agents', '/testing'].map((path) => `export * from 'rxfleet${path}';\n`).join(''));
+  writeFileSync(join(folder, 'all.mts'), ['', '/agents', '/node', '/testing'].map((path) => `export * from 'rxfleet${path}';\n`).join(''));
   copyFileSync(join(folder, 'all.mts'), join(folder, 'all.cts'));
   compile(['all.mts', 'all.cts'], { module: ModuleKind.NodeNext, types: ['node'] });
 } finally {

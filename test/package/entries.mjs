@@ -6,6 +6,7 @@ const require = createRequire(import.meta.url);
 const expected = {
   rxfleet: ['failWithin', 'fanOutScoped', 'scoped', 'takeWithin'],
   'rxfleet/agents': ['tool'],
+  'rxfleet/node': ['jsonLines'],
   'rxfleet/testing': [],
 };
 

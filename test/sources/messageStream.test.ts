@@ -145,8 +145,8 @@ describe('messageStream: what goes wrong', () => {
   });
 
   it('a slow stream is not silent', async () => {
-    const { client } = await start([reply.text('hello world, slowly', { pace: { eventMs: 30, chunkChars: 5 } })]);
-    expect(await lastValueFrom(messageStream(client, ask, { idleMs: 120 }).pipe(textDeltas(), toArray()))).toHaveLength(4);
+    const { client } = await start([reply.text('hello world, slowly', { pace: { eventMs: 60, chunkChars: 2 } })]);
+    expect(await lastValueFrom(messageStream(client, ask, { idleMs: 600 }).pipe(textDeltas(), toArray()))).toHaveLength(10);
   });
 
   it('a connection that does not end after message_stop is no failure', async () => {

@@ -1,0 +1,273 @@
+import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
+import { GateBase, guarded } from './gateBase.js';
+import { RetryJudge, type RetryVerdict } from './retryJudge.js';
+import { RetryLease, type RetryKeeper } from './retryLease.js';
+import { RetryLine } from './retryLine.js';
+import { checkRetryAsk, checkRetryOptions, makeRetryState, type RetryAsk, type RetryGateOptions } from './retryOptions.js';
+import type { RetryPhase, RetryState } from './retryState.js';
+
+export interface RetrySnapshot {
+  readonly name: string;
+  /** `closed` during a pause and until the first call after it, `reopening` during the slow start. */
+  readonly state: RetryPhase;
+  /** How many pauses there were. */
+  readonly epoch: number;
+  /** How many of them since the last success. */
+  readonly level: number;
+  /** What remains of the pause. */
+  readonly retryAfterMs: number;
+  /** How many calls of the slow start may be in flight; null while there is no limit. */
+  readonly allowed: number | null;
+  /** How many of them are. */
+  readonly probing: number;
+  readonly inFlight: number;
+  /** Calls that stand in the line. */
+  readonly waiting: number;
+  /** Calls that wait for the time of their retry. */
+  readonly backingOff: number;
+  /** How many retries the budget allows now; null without a budget. */
+  readonly retriesLeft: number | null;
+}
+
+const WHO = 'RetryGate';
+
+/**
+ * One place that knows when to try again, shared by everybody who calls the same thing. When the other side asks for less,
+ * the gate closes for all: first attempts and retries wait in one line, and after the pause one call goes in, then more with
+ * each success. Other failures are tried again by each call alone, after a chance time, within a budget.
+ *
+ * ```
+ * open       a call is throttled .............> closed       for Retry-After or a chance time; all wait in line
+ * closed     the pause is over ...............> reopening    one call in flight, one more for each success
+ * reopening  throttled .......................> closed       for longer
+ *            more room than calls in line ....> open
+ * ```
+ *
+ * ```ts
+ * import { of } from 'rxjs';
+ * import { RetryGate, retryThrough } from 'rxfleet';
+ *
+ * const provider = new RetryGate({ name: 'provider', maxAttempts: 3 });
+ * of('hello').pipe(retryThrough(provider)).subscribe(() => console.log(provider.snapshot().state));
+ * ```
+ *
+ * The pause lasts at least as long as the server asks; chance is only added. Calls in flight when it closes go on, and their
+ * throttles may make the pause longer, but do not count as another one. Bad options throw TypeError or RangeError. One
+ * timer, and none while nobody waits.
+ */
+export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>, RetryKeeper {
+  private readonly maxElapsedMs: number;
+  private readonly machine: RetryState;
+  private readonly court: RetryJudge;
+  private readonly line: RetryLine = new RetryLine();
+  private granting = false;
+
+  constructor(options: RetryGateOptions = {}) {
+    super(WHO, 'retry', options);
+    checkRetryOptions(options);
+    this.maxElapsedMs = options.maxElapsedMs ?? Infinity;
+    this.machine = makeRetryState(options);
+    this.court = new RetryJudge(this.name, { ...options }, this.machine);
+  }
+
+  enter(ask: RetryAsk, call: Call, caller: Caller): Withdraw {
+    this.advance();
+    this.checkOpen();
+    checkRetryAsk(this.name, ask);
+    const lease = new RetryLease(this, ask, call, caller);
+    if (this.line.length > 0 || !this.machine.room) return this.park(lease);
+    this.grant(lease);
+    return nothing;
+  }
+
+  snapshot(): RetrySnapshot {
+    const { name, machine, line } = this;
+    const { phase: state, epoch, level, probing, allowance } = machine;
+    const now = this.timer.now();
+    const retryAfterMs = state === 'closed' ? Math.max(0, Math.ceil(machine.until - now)) : 0;
+    const allowed = state === 'open' ? null : state === 'closed' ? 0 : allowance;
+    const { length: waiting, alone: backingOff } = line;
+    const retriesLeft = this.court.budget?.available(now) ?? null;
+    return { name, state, epoch, level, retryAfterMs, allowed, probing, inFlight: this.live.length, waiting, backingOff, retriesLeft };
+  }
+
+  // For its leases
+
+  /** @internal */
+  ended(lease: RetryLease, end: CallEnd): (() => Withdraw) | void {
+    if (!this.live.remove(lease)) return undefined;
+    this.advance();
+    if (end.kind === 'failed' && !this.disposed) return this.failed(lease, end);
+    if (end.kind === 'completed' || end.emitted > lease.emitted) this.machine.succeeded(lease);
+    else this.machine.left(lease);
+    this.relax();
+    this.tellSettled(lease, end);
+    if (end.kind === 'cancelled') this.arm();
+    return undefined;
+  }
+
+  /** @internal Downstream has heard of an end. During the slow start a throttle of the same frame counts first. */
+  letIn(): void {
+    if (this.machine.phase === 'open') this.pump();
+    else this.arm();
+  }
+
+  // An attempt has failed
+
+  /** What a callback throws fails this call only. */
+  private failed(lease: RetryLease, end: CallEnd): (() => Withdraw) | void {
+    let verdict: RetryVerdict;
+    try {
+      verdict = this.judge(lease, end);
+    } catch (error) {
+      this.machine.left(lease);
+      this.tellSettled(lease, end);
+      return () => this.fail(lease, error);
+    }
+    this.relax();
+    this.tellVerdict(lease, end, verdict);
+    const { refused, instead, parks, nextAt } = verdict;
+    if (instead !== undefined) return () => this.fail(lease, instead);
+    if (refused !== undefined) return undefined;
+    return () => (parks ? this.park(lease) : this.backOff(lease, nextAt));
+  }
+
+  private judge(lease: RetryLease, { error, emitted }: CallEnd): RetryVerdict {
+    const now = this.timer.now();
+    const deadlineAt = now + lease.call.scope.remaining();
+    const verdict = this.court.judge(lease, { error, emitted, now, wallNow: this.scheduler.now(), deadlineAt });
+    lease.error = error;
+    lease.emitted = emitted;
+    return verdict;
+  }
+
+  private tellVerdict(lease: RetryLease, end: CallEnd, { refused, nextAt, paused }: RetryVerdict): void {
+    if (!this.watched) return;
+    const now = this.timer.now();
+    const { attempts: attempt, error } = lease;
+    const { path } = lease.call.scope;
+    this.tellSettled(lease, end);
+    if (paused) this.tell({ type: 'paused', ms: this.machine.until - now, waiting: this.line.length, cause: error });
+    if (refused === undefined) this.tell({ type: 'retry', path, attempt, delayMs: nextAt - now, error });
+    else this.tell({ type: 'retry', path, attempt, delayMs: 0, refused, error });
+  }
+
+  private fail(lease: RetryLease, error: unknown): Withdraw {
+    lease.caller.refused(error as Error);
+    return nothing;
+  }
+
+  // Waiting
+
+  private park(lease: RetryLease): Withdraw {
+    this.checkOpen();
+    lease.since ??= this.timer.now();
+    this.line.stand(lease);
+    this.arm();
+    this.tellQueued(lease);
+    return () => this.withdraw(lease);
+  }
+
+  private backOff(lease: RetryLease, until: number): Withdraw {
+    this.checkOpen();
+    lease.since = this.timer.now();
+    this.line.wait(lease, until);
+    this.arm();
+    return () => this.withdraw(lease);
+  }
+
+  private withdraw(lease: RetryLease): void {
+    if (!this.line.remove(lease)) return;
+    this.relax();
+    this.arm();
+    if (this.watched) this.tell({ type: 'withdrawn', path: lease.call.scope.path });
+  }
+
+  protected override refuseWaiting(error: () => Error): void {
+    for (let lease = this.line.first; lease !== undefined; lease = this.line.first) {
+      this.line.remove(lease);
+      this.refuse(lease.call, lease.caller, error());
+    }
+  }
+
+  // Going on
+
+  protected override onWake(): void {
+    this.advance();
+    this.takeDue();
+    this.pump();
+  }
+
+  private advance(): void {
+    if (!this.disposed && this.machine.advance(this.timer.now())) this.tell({ type: 'resumed' });
+  }
+
+  /** Retries whose time has come stand in the line like everybody else. */
+  private takeDue(): void {
+    const now = this.timer.now();
+    const due = this.line.takeDue(now);
+    const inTime = due.filter((lease) => lease.giveUpAt > now);
+    for (const lease of inTime) this.line.stand(lease);
+    if (!this.machine.room) for (const lease of inTime) if (this.line.stands(lease)) this.tellQueued(lease);
+    for (const lease of due) if (lease.giveUpAt <= now) this.giveUp(lease);
+  }
+
+  private giveUp(lease: RetryLease): void {
+    const { attempts: attempt, error, call } = lease;
+    if (this.watched) this.tell({ type: 'retry', path: call.scope.path, attempt, delayMs: 0, refused: 'elapsed', error });
+    guarded(this.scheduler, () => lease.caller.refused(error as Error));
+  }
+
+  /** Lets in whoever may go, in turn. A loop: what a grant starts may end at once and call back in. */
+  private pump(): void {
+    if (this.granting) return;
+    this.granting = true;
+    try {
+      for (let lease = this.next(); lease !== undefined; lease = this.next()) {
+        const granted = lease;
+        this.line.remove(granted);
+        guarded(this.scheduler, () => this.grant(granted));
+      }
+    } finally {
+      this.granting = false;
+    }
+    this.arm();
+  }
+
+  private next(): RetryLease | undefined {
+    return this.machine.room && !this.disposed ? this.line.head : undefined;
+  }
+
+  private grant(lease: RetryLease): void {
+    const now = this.timer.now();
+    this.machine.take(lease, now);
+    this.live.add(lease);
+    if (lease.attempts++ === 0) this.begin(lease, now);
+    this.relax();
+    this.tellAdmitted(lease);
+    lease.since = undefined;
+    lease.caller.granted(lease);
+  }
+
+  private begin(lease: RetryLease, now: number): void {
+    lease.giveUpAt = now + (lease.ask.maxElapsedMs ?? this.maxElapsedMs);
+    this.court.budget?.deposit(now);
+  }
+
+  private relax(): void {
+    if (this.line.length === 0) this.machine.relax();
+  }
+
+  private tellQueued(lease: RetryLease): void {
+    if (this.watched) this.tell({ type: 'queued', path: lease.call.scope.path, waiting: this.line.length });
+  }
+
+  /** Sees to it that the timer rings when somebody can go on, in this frame if that is now; never if nobody waits. */
+  private arm(): void {
+    if (this.granting || this.disposed) return;
+    const turn = this.line.length === 0 ? Infinity : this.machine.room ? -Infinity : this.machine.nextAt;
+    const at = Math.min(turn, this.line.dueAt);
+    if (at === Infinity) this.timer.stop();
+    else this.timer.wakeBy(at);
+  }
+}

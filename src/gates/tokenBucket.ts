@@ -1,0 +1,207 @@
+import { type BucketCost, CostReader } from './bucketCost.js';
+import { type BucketFeedback, type DrainOptions, readDrain, readFeedback } from './bucketFeedback.js';
+import { BucketLine, BucketWaiter } from './bucketLine.js';
+import type { TokenBucketOptions } from './bucketOptions.js';
+import { left, limitSnapshots, type TokenBucketSnapshot } from './bucketSnapshot.js';
+import { finalUse, mergeUse, type OnBucketCancel } from './bucketUse.js';
+import { BadAskError, CostExceedsCapacityError } from './errors.js';
+import { type Call, type CallEnd, type Caller, type Gate, nothing, type Withdraw } from './gate.js';
+
+/** What a call asks of a bucket. */
+export interface BucketAsk {
+  /** Default: 1 for a single limit; with several the `cost` of each. 0 passes at once. */
+  readonly cost?: BucketCost | undefined;
+  /** Higher goes first. Default 0. */
+  readonly priority?: number | undefined;
+  /** Callers of different keys take turns. */
+  readonly key?: string | undefined;
+  /** What a call is charged that was cancelled after it had started. Default `keep`. */
+  readonly onCancel?: OnBucketCancel | undefined;
+}
+
+const WHO = 'TokenBucket';
+
+/** One caller: first in the line, then what it has paid. */
+class Turn extends BucketWaiter {
+  reported: (number | undefined)[] | undefined = undefined;
+  readonly onCancel: OnBucketCancel;
+
+  constructor(
+    private readonly bucket: TokenBucket,
+    costs: readonly number[],
+    call: Call,
+    caller: Caller<void, BucketCost>,
+    { priority = 0, key, onCancel = 'keep' }: BucketAsk,
+  ) {
+    super(call, caller, priority, key, costs);
+    this.onCancel = onCancel;
+  }
+
+  report(use: BucketCost): void {
+    this.reported = mergeUse(this.reported, this.bucket.readUse(use));
+  }
+
+  settle(end: CallEnd): void {
+    this.bucket.settle(this, end);
+  }
+
+  pump(): void {
+    this.bucket.proceed();
+  }
+}
+
+/**
+ * A token bucket: a call pays its cost before it starts, and waits in line until the bucket has refilled that much. With
+ * several limits a call pays all of them at once, or waits and pays none.
+ *
+ * ```ts
+ * import { of } from 'rxjs';
+ * import { TokenBucket, tokenBucket } from 'rxfleet';
+ *
+ * const bucket = new TokenBucket({
+ *   name: 'model',
+ *   limits: {
+ *     requests: { capacity: 50, refill: { tokens: 50, everyMs: 60_000 }, cost: 1 },
+ *     inputTokens: { capacity: 30_000, refill: { tokens: 30_000, everyMs: 60_000 } },
+ *   },
+ * });
+ * of('answer').pipe(tokenBucket(bucket, { cost: { inputTokens: 1_200 } })).subscribe();
+ * console.log(bucket.snapshot().limits['requests']?.tokens);
+ * ```
+ *
+ * The line is first come first served within a priority and a key; a call with a large cost is not overtaken by small ones.
+ * Levels are exact integers. Bad options throw TypeError or RangeError. One timer, and none while nobody waits.
+ */
+export class TokenBucket extends BucketLine<Turn, TokenBucketSnapshot> implements Gate<BucketAsk, void, BucketCost> {
+  private readonly reader: CostReader;
+  private readonly unknown: readonly undefined[];
+
+  constructor(options: TokenBucketOptions) {
+    super(WHO, options);
+    this.reader = new CostReader(this.name, this.limits.names);
+    this.unknown = this.plan.limits.map(() => undefined);
+  }
+
+  /** How many grants there were that cost something. Read it when a request is sent, and hand it to `sync` with the answer. */
+  get seq(): number {
+    return this.limits.seq;
+  }
+
+  enter(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): Withdraw {
+    this.checkOpen();
+    this.now();
+    let turn: Turn;
+    try {
+      turn = this.turn(ask, call, caller);
+    } catch (error) {
+      this.refuse(call, caller, error as Error);
+      return nothing;
+    }
+    if (!free(turn.costs)) return this.lineUp(turn);
+    this.grant(turn);
+    return nothing;
+  }
+
+  /** Empties the bucket, as when the server says that a limit is reached: what it said to earlier requests counts no more. */
+  drain(options: DrainOptions = {}): void {
+    const limits = readDrain(WHO, this.limits.names, options);
+    this.now();
+    this.tellLevels(
+      'drained',
+      limits.filter((limit) => this.limits.drain(limit, options.sentSeq)),
+    );
+  }
+
+  /**
+   * Takes over what the server says is left: downward always; upward only from the answer to a later request than any before,
+   * and less what was granted after that was sent. It is for a bucket that has the server's own limits: one that is meant to
+   * stay below them is lifted to them, unless `sentSeq` is left out.
+   */
+  sync(feedback: BucketFeedback): void {
+    const said = readFeedback(WHO, this.limits.names, feedback);
+    const now = this.now();
+    const changed: number[] = [];
+    said.forEach((each, i) => {
+      if (each !== undefined && this.limits.sync(i, each, feedback.sentSeq, now)) changed.push(i);
+    });
+    this.tellLevels('synced', changed);
+    this.pump();
+  }
+
+  snapshot(): TokenBucketSnapshot {
+    const { name, line, backlog, seq } = this;
+    const now = this.refilled();
+    return {
+      name,
+      limits: limitSnapshots(this.limits, backlog.total.costs, now),
+      waiting: line.length,
+      inFlight: this.live.length,
+      pausedMs: left(this.pausedUntil, now),
+      nextInMs: line.length === 0 ? null : left(this.headDueAt(), now),
+      seq,
+    };
+  }
+
+  /** @internal */
+  readUse(use: BucketCost): (number | undefined)[] {
+    return this.reader.read('use', use, this.unknown);
+  }
+
+  /** @internal Pays back or charges what the call has used in the end. */
+  settle(turn: Turn, end: CallEnd): void {
+    if (!this.live.remove(turn)) return;
+    const { costs, reported, onCancel } = turn;
+    let used = costs;
+    try {
+      used = finalUse(costs, reported, end, onCancel, this.reader);
+    } finally {
+      this.account(turn, end, used);
+    }
+  }
+
+  /** @internal */
+  proceed(): void {
+    this.pump();
+  }
+
+  protected grant(turn: Turn): void {
+    this.leave(turn);
+    if (!free(turn.costs)) this.limits.take(turn.costs);
+    this.live.add(turn);
+    this.tellAdmitted(turn);
+    turn.caller.granted(turn);
+  }
+
+  private turn(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): Turn {
+    const { cost, priority = 0, key } = ask;
+    const { name, limits, plan } = this;
+    const costs = cost === undefined ? plan.costs : this.reader.read('cost', cost, plan.costs);
+    if (typeof priority !== 'number' || Number.isNaN(priority)) throw new BadAskError(name, 'priority', 'a number', priority);
+    if (key !== undefined && typeof key !== 'string') throw new BadAskError(name, 'key', 'a string', key);
+    const small = limits.tooSmall(costs);
+    if (small === undefined) return new Turn(this, costs, call, caller, ask);
+    throw new CostExceedsCapacityError(name, limits.names[small] as string, costs[small] as number, limits.level(small).capacity);
+  }
+
+  private account(turn: Turn, end: CallEnd, used: readonly number[]): void {
+    const { costs, call } = turn;
+    this.refilled();
+    const dropped = this.limits.settle(costs, used);
+    this.tellSettled(turn, end);
+    dropped.forEach((amount, i) => {
+      if (amount > 0)
+        this.tell({ type: 'note', path: call.scope.path, note: 'debt dropped', amount, unit: this.limits.names[i] as string });
+    });
+    if (end.kind === 'cancelled' && costs.some((cost, i) => cost > (used[i] as number))) this.pumpSoon();
+  }
+
+  private tellLevels(note: string, limits: readonly number[]): void {
+    if (!this.watched) return;
+    for (const limit of limits)
+      this.tell({ type: 'note', path: [], note, amount: this.limits.level(limit).value, unit: this.limits.names[limit] as string });
+  }
+}
+
+function free(costs: readonly number[]): boolean {
+  return costs.every((cost) => cost === 0);
+}

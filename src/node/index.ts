@@ -1,0 +1,1 @@
+export { jsonLines, type JsonLinesEvent, type JsonLinesOptions } from './jsonLines.js';

@@ -1,0 +1,48 @@
+/** When to connect again, and how often. */
+export interface SseReconnectOptions {
+  /** How many connections in a row may bring no event before it is given up: an integer of at least 1, or Infinity. */
+  readonly maxRetries: number;
+  /** The wait before the first of them in milliseconds, unless the server has sent a `retry`. Default 1000. */
+  readonly minMs?: number | undefined;
+  /** The longest wait in milliseconds; the spread comes on top. Default 30,000. */
+  readonly maxMs?: number | undefined;
+  /** Spreads the waits: a number from 0 up to, but not including, 1. Default Math.random. */
+  readonly random?: (() => number) | undefined;
+}
+
+export const MIN_MS = 1000;
+export const MAX_MS = 30_000;
+/** Enough doublings to reach any longest wait. */
+const MOST_DOUBLINGS = 50;
+
+/** How long to wait before each attempt. Knows neither time nor chance. */
+export class SseBackoff {
+  private failures = 0;
+  private readonly maxRetries: number;
+  private readonly minMs: number;
+  readonly maxMs: number;
+
+  constructor({ maxRetries, minMs = MIN_MS, maxMs = MAX_MS }: SseReconnectOptions) {
+    this.maxRetries = maxRetries;
+    this.minMs = minMs;
+    this.maxMs = maxMs;
+  }
+
+  /** A connection was worth its while. */
+  succeeded(): void {
+    this.failures = 0;
+  }
+
+  /**
+   * The next wait: what the server asked for, and twice as long after every failure in a row; undefined if there have been too many.
+   * `chance` from 0 to 1 makes it up to half as long again, so that not all clients come back at once.
+   */
+  next(asked: number | undefined, chance: number): number | undefined {
+    const { failures, minMs, maxMs } = this;
+    if (failures >= this.maxRetries) return undefined;
+    this.failures++;
+    const first = asked ?? minMs;
+    const wait = failures === 0 ? first : Math.max(first, minMs) * 2 ** Math.min(failures, MOST_DOUBLINGS);
+    return Math.ceil(Math.min(wait, maxMs) * (1 + chance / 2));
+  }
+}
