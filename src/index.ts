@@ -37,7 +37,7 @@ export { guard, type Chosen, type Guard, type GuardAsk, type GuardOptions } from
 export { retryThrough, type RetryThroughOptions } from './operators/retryThrough.js';
 export { serializeBy } from './operators/serializeBy.js';
 export { tokenBucket, type TokenBucketCallOptions } from './operators/tokenBucket.js';
-export { tripLog, type TripLogOptions } from './operators/tripLog.js';
+export { tripLog, type TripLogOptions, type TripScope, type TripSource } from './operators/tripLog.js';
 export {
   ApprovalGate,
   type ApprovalGateOptions,
@@ -48,6 +48,8 @@ export {
 } from './gates/approvalGate.js';
 export type { CircuitAsk, CircuitBreakerOptions, CircuitTrip, CircuitWindowOptions } from './gates/breakerOptions.js';
 export type { BucketCost } from './gates/bucketCost.js';
+export type { Refill } from './gates/bucketLevel.js';
+export type { LimitFeedback } from './gates/bucketLimits.js';
 export type { BucketFeedback, DrainOptions } from './gates/bucketFeedback.js';
 export type { BucketLimitOptions, TokenBucketOptions } from './gates/bucketOptions.js';
 export type { BucketLimitSnapshot, TokenBucketSnapshot } from './gates/bucketSnapshot.js';

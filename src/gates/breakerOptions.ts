@@ -108,5 +108,5 @@ export function openTime(gate: string, options: CircuitBreakerOptions, trip: Cir
   const sum = ms + (jitterMs > 0 ? jitterMs * random() : 0);
   if (!Number.isFinite(sum) || ms < 0 || sum < ms)
     throw new BadAskError(gate, 'openMs with its jitter', 'a number of milliseconds, 0 or more', sum);
-  return Math.ceil(sum);
+  return sum;
 }

@@ -33,10 +33,12 @@ export class Account {
   /** What calls took beyond their reservation when the limit did not allow it. */
   overrun = 0;
   limit = Infinity;
+  private cap: number = MOST;
   private raised = 0;
   /** Amounts at which a fraction of the limit is reached; the first `told` of them were told. */
   private marks: readonly number[] = NONE;
   private told = 0;
+  private nextMark = Infinity;
 
   constructor(
     private readonly given: Limit,
@@ -47,7 +49,7 @@ export class Account {
   }
 
   get free(): number {
-    return Math.min(this.limit, MOST) - this.spent - this.reserved;
+    return this.cap - this.spent - this.reserved;
   }
 
   raise(by: number): void {
@@ -60,7 +62,7 @@ export class Account {
     const { given, parent } = this;
     if (given === 'unbounded') return;
     const base = typeof given === 'number' ? given : part(parent?.limit ?? 0, given.share, 0n);
-    this.limit = Math.min(base + this.raised, MOST);
+    this.limit = this.cap = Math.min(base + this.raised, MOST);
     this.marks = this.fractions.map((fraction) => part(this.limit, inMillionths(fraction), MILLION - 1n));
     this.rearm();
   }
@@ -80,10 +82,14 @@ export class Account {
     return over;
   }
 
+  /** Whether a fraction was reached that was not told. */
+  get due(): boolean {
+    return this.spent >= this.nextMark;
+  }
+
   /** The fractions that were reached since the last look, lowest first. */
   crossed(): readonly number[] {
-    const { told, marks } = this;
-    if (told === marks.length || this.spent < marks[told]!) return NONE;
+    const { told } = this;
     this.rearm();
     return this.fractions.slice(told, this.told);
   }
@@ -91,5 +97,6 @@ export class Account {
   private rearm(): void {
     const next = this.marks.findIndex((mark) => mark > this.spent);
     this.told = next === -1 ? this.marks.length : next;
+    this.nextMark = this.marks[this.told] ?? Infinity;
   }
 }

@@ -1,12 +1,22 @@
 import { type Amounts, NOTHING, type Unit, UNITS } from './budgetAccount.js';
-import { checkCount } from './checks.js';
+import { refuse } from './checks.js';
 import { classifyError } from './classifyError.js';
 import { causesOf, read, statusOf } from './errorShape.js';
 import { isGateError } from './errors.js';
 import type { CallEnd } from './gate.js';
 
-/** Some of the units; what is left out is not known. */
+/** Amounts of some units; what is left out is not known. */
 export type Usage = { readonly [U in Unit]?: number | undefined };
+
+function fits(value: unknown): boolean {
+  return value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0);
+}
+
+/** The unit whose amount is none: it has to be an integer, 0 or more, where it is given. */
+export function misfit({ microUsd, tokens, calls }: Usage): Unit | undefined {
+  if (fits(microUsd) && fits(tokens) && fits(calls)) return undefined;
+  return fits(microUsd) ? (fits(tokens) ? 'calls' : 'tokens') : 'microUsd';
+}
 
 /** What is known of a call when it ends. */
 export interface UsageSoFar {
@@ -35,16 +45,9 @@ export interface Bill {
   readonly missing: readonly Unit[];
 }
 
-const NOT_STARTED: Bill = { spent: NOTHING, uncertain: NOTHING, missing: [] };
-const CONNECT_CODES: readonly unknown[] = [
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'UND_ERR_CONNECT_TIMEOUT',
-];
-
+const NO_UNITS: readonly Unit[] = [];
+const NOT_STARTED: Bill = { spent: NOTHING, uncertain: NOTHING, missing: NO_UNITS };
+const NOT_CONNECTED = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT)$/;
 /** Errors of ours that stop a call at work, or arise from its values; the others come before it. */
 const AT_WORK = /_TRIPPED$|^BAD_ASK$|^UNKNOWN_PRICE$/;
 
@@ -55,16 +58,31 @@ const AT_WORK = /_TRIPPED$|^BAD_ASK$|^UNKNOWN_PRICE$/;
 export function billOf(end: CallEnd, usage: UsageSoFar, rules: ChargeRules, report: (error: unknown) => void): Bill {
   if (!end.started) return NOT_STARTED;
   const { reserved, seen } = usage;
-  const known = knownCharge(end, usage, rules, report);
-  const rest = restCharge(end, usage, rules);
-  const charge = (unit: Unit): number => known[unit] ?? (unit === 'calls' ? Math.max(reserved.calls, seen.calls ?? 0) : rest(unit));
-  const spent = { microUsd: charge('microUsd'), tokens: charge('tokens'), calls: charge('calls') };
-  if (end.kind !== 'completed') return { spent, uncertain: guessed(spent, seen), missing: [] };
-  return { spent, uncertain: NOTHING, missing: UNITS.filter((unit) => unit !== 'calls' && seen[unit] === undefined && reserved[unit] > 0) };
+  if (end.kind === 'completed') return { spent: seenOr(reserved, seen, reserved), uncertain: NOTHING, missing: missing(reserved, seen) };
+  const spent = seenOr(reserved, told(end, usage, rules, report), otherwise(end, usage, rules));
+  const uncertain = { microUsd: beyond(spent.microUsd, seen.microUsd), tokens: beyond(spent.tokens, seen.tokens), calls: 0 };
+  return { spent, uncertain, missing: NO_UNITS };
+}
+
+function seenOr({ calls }: Amounts, seen: Usage, rest: Usage): Amounts {
+  return {
+    microUsd: seen.microUsd ?? rest.microUsd ?? 0,
+    tokens: seen.tokens ?? rest.tokens ?? 0,
+    calls: seen.calls ?? Math.max(calls, rest.calls ?? 0),
+  };
+}
+
+function missing(reserved: Amounts, seen: Usage): readonly Unit[] {
+  if (seen.microUsd !== undefined && (seen.tokens !== undefined || reserved.tokens === 0)) return NO_UNITS;
+  return UNITS.filter((unit) => unit !== 'calls' && seen[unit] === undefined && reserved[unit] > 0);
+}
+
+function beyond(spent: number, seen: number | undefined): number {
+  return Math.max(0, spent - (seen ?? 0));
 }
 
 /** What the user's own function says. */
-function knownCharge({ kind, error }: CallEnd, usage: UsageSoFar, rules: ChargeRules, report: (error: unknown) => void): Usage {
+function told({ kind, error }: CallEnd, usage: UsageSoFar, rules: ChargeRules, report: (error: unknown) => void): Usage {
   const { onCancel, chargeOnError } = rules;
   try {
     if (kind === 'failed' && chargeOnError !== undefined) return readCharge('chargeOnError', chargeOnError(error, usage));
@@ -77,30 +95,31 @@ function knownCharge({ kind, error }: CallEnd, usage: UsageSoFar, rules: ChargeR
 
 function readCharge(option: string, charged: Charged): Usage {
   const amounts = typeof charged === 'object' && charged !== null ? charged : { microUsd: charged };
-  for (const unit of UNITS)
-    if (amounts[unit] !== undefined) checkCount('fleetBudget', `what ${option} returns (${unit})`, amounts[unit], 0);
+  const unit = misfit(amounts);
+  if (unit !== undefined) refuse(RangeError, 'fleetBudget', `what ${option} returns (${unit})`, 'an integer, 0 or more', amounts[unit]);
   return amounts;
 }
 
-function restCharge({ kind, error }: CallEnd, { reserved, seen }: UsageSoFar, { onCancel }: ChargeRules): (unit: Unit) => number {
-  if (kind === 'cancelled' && onCancel !== 'seen') return (unit) => Math.max(reserved[unit], seen[unit] ?? 0);
-  const free = kind === 'cancelled' || (kind === 'failed' && costsNothing(error));
-  return (unit) => seen[unit] ?? (free ? 0 : reserved[unit]);
-}
-
-/** What was charged beyond what was seen. */
-function guessed(spent: Amounts, seen: Usage): Amounts {
-  const beyond = (unit: Unit): number => (unit === 'calls' ? 0 : Math.max(0, spent[unit] - (seen[unit] ?? 0)));
-  return { microUsd: beyond('microUsd'), tokens: beyond('tokens'), calls: 0 };
+/** What is charged where the user does not say. */
+function otherwise({ kind, error }: CallEnd, { reserved, seen }: UsageSoFar, { onCancel }: ChargeRules): Usage {
+  if (kind === 'failed') return costsNothing(error) ? seen : seenOr(reserved, seen, reserved);
+  if (onCancel === 'seen') return seen;
+  const most = (unit: Unit): number => Math.max(reserved[unit], seen[unit] ?? 0);
+  return { microUsd: most('microUsd'), tokens: most('tokens'), calls: most('calls') };
 }
 
 /** Whether the other side was not reached, or refused the call before it did any work. */
 function costsNothing(error: unknown): boolean {
-  for (const each of causesOf(error)) {
-    if (isGateError(each)) return !AT_WORK.test(each.code);
-    const status = statusOf(each);
-    if (status !== undefined) return status < 500 || classifyError(each) === 'throttle';
-    if (CONNECT_CODES.includes(read(each, 'code'))) return true;
+  try {
+    for (const each of causesOf(error)) {
+      if (isGateError(each)) return !AT_WORK.test(each.code);
+      const status = statusOf(each);
+      if (status !== undefined) return status < 500 || classifyError(each) === 'throttle';
+      const code = read(each, 'code');
+      if (typeof code === 'string' && NOT_CONNECTED.test(code)) return true;
+    }
+  } catch {
+    return false;
   }
   return classifyError(error) === 'throttle';
 }

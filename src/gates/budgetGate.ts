@@ -1,7 +1,7 @@
 import { NOTHING, type Unit, UNITS } from './budgetAccount.js';
 import { type Bill, billOf, type Charged } from './budgetCharge.js';
 import { type BudgetAsk, BudgetLease, type Teller } from './budgetLease.js';
-import { askAmounts, askUsage } from './budgetLimits.js';
+import { askAmounts, readAsk } from './budgetLimits.js';
 import { BudgetLine } from './budgetLine.js';
 import type { BudgetSnapshot } from './budgetPicture.js';
 import type { GateOptions } from './checks.js';
@@ -72,7 +72,7 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
     const obstacle = line.obstacle(ledger, amounts);
     if (obstacle === undefined) return this.grant(lease);
     if (ask.onExceed === 'wait') return this.queue(lease, obstacle);
-    return this.exceeded(ledger.shortage(amounts) ?? obstacle.books(amounts), line.countAt(obstacle));
+    return this.exceeded(ledger.shortage(amounts) ?? obstacle.books(undefined, amounts), line.countAt(obstacle));
   }
 
   private queue(lease: BudgetLease, obstacle: LedgerNode): Error | undefined {
@@ -167,7 +167,7 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
   // What calls use
 
   used(lease: BudgetLease, usage: Charged): void {
-    const shortage = lease.reservation?.report(askUsage(this.name, usage));
+    const shortage = lease.reservation?.report(readAsk(this.name, 'usage', usage));
     if (shortage === undefined) return;
     const error = this.exceeded(shortage);
     if (this.watched) this.tell({ type: 'revoked', path: lease.call.scope.path, error });

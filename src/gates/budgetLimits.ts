@@ -1,6 +1,6 @@
 import { type Amounts, inMillionths, type Limit, type Unit, UNITS } from './budgetAccount.js';
-import type { Charged, Usage } from './budgetCharge.js';
-import { askCount, checkCount, checkNumber, checkRate, refuse } from './checks.js';
+import { type Charged, misfit, type Usage } from './budgetCharge.js';
+import { checkCount, checkRate, refuse } from './checks.js';
 import { BadAskError } from './errors.js';
 import type { LedgerNode } from './ledger.js';
 import { microUsd } from './money.js';
@@ -94,32 +94,40 @@ export function readFractions(who: string, fractions: readonly number[]): readon
   return [...new Set(fractions)].sort((one, other) => one - other);
 }
 
-function fieldsOf(estimate: unknown): Usage {
-  return typeof estimate === 'object' && estimate !== null ? estimate : { microUsd: estimate as number };
+function fieldsOf(amounts: unknown): Usage {
+  return typeof amounts === 'object' && amounts !== null ? amounts : { microUsd: amounts as number };
 }
+
+function isEmpty({ microUsd, tokens, calls }: Usage): boolean {
+  return microUsd === undefined && tokens === undefined && calls === undefined;
+}
+
+const AMOUNT = 'an integer, 0 or more';
 
 /** Throws unless an estimate that is known when the operator is made can be used. */
 export function checkEstimate(who: string, estimate: number | Usage): void {
   const given = fieldsOf(estimate);
-  if (UNITS.every((unit) => given[unit] === undefined)) checkNumber(who, 'estimate', estimate, 'micro-dollars or amounts', () => false);
-  for (const unit of UNITS) if (given[unit] !== undefined) checkCount(who, `estimate (${unit})`, given[unit], 0);
+  if (isEmpty(given)) refuse(TypeError, who, 'estimate', 'micro-dollars, or some of microUsd, tokens, calls', estimate);
+  const unit = misfit(given);
+  if (unit === undefined) return;
+  const amount = given[unit];
+  refuse(typeof amount === 'number' ? RangeError : TypeError, who, `estimate (${unit})`, AMOUNT, amount);
 }
 
 /** What a call asks to be set aside. A unit that somebody limits has to be estimated, or the limit could not be kept. */
-export function askAmounts(gate: string, estimate: number | Usage, node: LedgerNode): Amounts {
-  const given = fieldsOf(estimate);
-  const amount = (unit: Unit, otherwise: number): number => {
-    if (given[unit] !== undefined) return askCount(gate, `estimate (${unit})`, given[unit], 0);
-    if (otherwise === 0 && node.bounds(unit))
-      throw new BadAskError(gate, `estimate (${unit})`, 'an integer, for a limit counts it', undefined);
-    return otherwise;
-  };
-  return { microUsd: amount('microUsd', 0), tokens: amount('tokens', 0), calls: amount('calls', 1) };
+export function askAmounts(gate: string, estimate: number | Usage, { bounded }: LedgerNode): Amounts {
+  const given = readAsk(gate, 'estimate', estimate);
+  const { microUsd, tokens, calls = 1 } = given;
+  const unit = microUsd === undefined && bounded.microUsd ? 'microUsd' : tokens === undefined && bounded.tokens ? 'tokens' : undefined;
+  if (unit !== undefined) throw new BadAskError(gate, `estimate (${unit})`, `${AMOUNT}, for it is limited`, undefined);
+  return { microUsd: microUsd ?? 0, tokens: tokens ?? 0, calls };
 }
 
-/** What a call says it has used so far: micro-dollars, or amounts. */
-export function askUsage(gate: string, used: Charged): Usage {
-  const given = fieldsOf(used);
-  for (const unit of UNITS) if (given[unit] !== undefined) askCount(gate, `usage (${unit})`, given[unit], 0);
+/** Amounts of one call: micro-dollars alone, or some of the units. Anything else fails that call. */
+export function readAsk(gate: string, what: string, amounts: Charged): Usage {
+  const given = fieldsOf(amounts);
+  const unit = misfit(given);
+  if (unit !== undefined || isEmpty(given))
+    throw new BadAskError(gate, unit === undefined ? what : `${what} (${unit})`, AMOUNT, given[unit ?? 'microUsd']);
   return given;
 }

@@ -37,6 +37,10 @@ export function checkBoolean(who: string, option: string, value: unknown): void 
   if (typeof value !== 'boolean') refuse(TypeError, who, option, 'true or false', value);
 }
 
+export function checkObject(who: string, option: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null) refuse(TypeError, who, option, 'an object', value);
+}
+
 /** What a gate of any kind may be given. */
 export interface GateOptions {
   /** Name in errors, events and cancel reasons. */
@@ -46,11 +50,17 @@ export interface GateOptions {
 }
 
 export function checkGateOptions(who: string, options: GateOptions): void {
-  if (typeof options !== 'object' || options === null) refuse(TypeError, who, 'options', 'an object', options);
+  checkObject(who, 'options', options);
   const { name, scheduler } = options;
   if (name !== undefined && (typeof name !== 'string' || name === '')) refuse(TypeError, who, 'name', 'a string that is not empty', name);
   if (scheduler !== undefined && typeof (scheduler as Partial<SchedulerLike> | null)?.schedule !== 'function')
     refuse(TypeError, who, 'scheduler', 'a SchedulerLike', scheduler);
+}
+
+/** A per-call value that must be a number: a bad one fails that call only. */
+export function askNumber(gate: string, what: string, value: unknown): number {
+  if (typeof value === 'number' && !Number.isNaN(value)) return value;
+  throw new BadAskError(gate, what, 'a number', value);
 }
 
 /** A per-call value that must be an integer of at least `least`: a bad one fails that call only. */

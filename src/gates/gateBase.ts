@@ -1,4 +1,4 @@
-import { asyncScheduler, defer, map, Observable, startWith, Subject } from 'rxjs';
+import { asyncScheduler, defer, map, merge, Observable, of, Subject } from 'rxjs';
 import { checkGateOptions, type GateOptions } from './checks.js';
 import { ResourceDisposedError } from './errors.js';
 import type { GateEvent, GateEventBody } from './events.js';
@@ -37,10 +37,7 @@ export abstract class GateBase<Snapshot> {
 
   /** The picture of now, and again after each event. */
   get state$(): Observable<Snapshot> {
-    return this.events$.pipe(
-      startWith(undefined),
-      map(() => this.snapshot()),
-    );
+    return merge(this.events$, of(undefined)).pipe(map(() => this.snapshot()));
   }
 
   /**
@@ -130,6 +127,10 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
 
   /** Whether there is room for it now. */
   protected abstract fits(waiter: W): boolean;
+  /** Whether there is room for nobody at all, so that nobody needs to be looked at. */
+  protected get full(): boolean {
+    return false;
+  }
   /** Takes what it needs and calls its `granted`. */
   protected abstract grant(waiter: W): void;
   /** When somebody may fit although nobody leaves; Infinity if only a release helps. */
@@ -187,7 +188,9 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
 
   /** Takes a waiter out of the line and refuses it. */
   protected expel(waiter: W, error: Error): void {
-    if (this.line.remove(waiter)) this.refuse(waiter.call, waiter.caller, error);
+    if (!this.line.remove(waiter)) return;
+    if (this.line.length === 0) this.timer.stop();
+    this.refuse(waiter.call, waiter.caller, error);
   }
 
   protected override refuseWaiting(error: () => Error): void {
@@ -195,7 +198,7 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
   }
 
   private next(): W | undefined {
-    return this.disposed ? undefined : this.line.next(this.fit);
+    return this.disposed || this.full ? undefined : this.line.next(this.fit);
   }
 
   private readonly fit = (waiter: W): boolean => this.fits(waiter);

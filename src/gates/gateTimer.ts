@@ -35,8 +35,10 @@ export class GateTimer {
     if (at >= this.armedFor) return;
     this.stop();
     this.armedFor = at;
-    const delay = Math.max(0, Math.min(Math.ceil(at - this.now()), LONGEST_TIMER));
-    this.task = this.scheduler.schedule(() => this.ring(at), delay);
+    const now = this.now();
+    const delay = Math.max(0, Math.min(Math.ceil(at - now), LONGEST_TIMER));
+    const raw = this.last;
+    this.task = this.scheduler.schedule(() => this.ring(at, raw, now + delay), delay);
   }
 
   /** Wakes the gate in this frame, after whatever runs now. */
@@ -50,10 +52,15 @@ export class GateTimer {
     this.armedFor = Infinity;
   }
 
-  /** A timer may come early, and a long wait comes in pieces: look at the clock again. */
-  private ring(at: number): void {
+  /**
+   * A timer may come early, and a long wait comes in pieces: look at the clock again. Where the clock was set back meanwhile, the
+   * timer knows better.
+   */
+  private ring(at: number, raw: number, expected: number): void {
     this.task = undefined;
     this.armedFor = Infinity;
+    const behind = expected - this.now();
+    if (this.last < raw && behind > 0) this.skew += behind;
     if (at > this.now()) this.wakeBy(at);
     else this.wake();
   }

@@ -1,4 +1,5 @@
 import { Account, type Amounts, type Limit, NOTHING, type Unit, UNITS } from './budgetAccount.js';
+import type { Usage } from './budgetCharge.js';
 
 /** The node and unit that do not allow an amount. */
 export interface Shortage {
@@ -17,12 +18,15 @@ export type Finding = { readonly node: LedgerNode; readonly unit: Unit } & (
 );
 
 const NONE: readonly Finding[] = [];
+const NO_USAGE: Usage = { microUsd: undefined, tokens: undefined, calls: undefined };
 
 /** A node of the tree: the fleet, an agent, one of its tasks. What is reserved or spent at a node counts at all nodes above it. */
 export class LedgerNode {
   readonly path: readonly string[];
   readonly accounts: Readonly<Record<Unit, Account>>;
   readonly children: Set<LedgerNode> = new Set();
+  /** Whether a limit of the unit lies on the way to the root. */
+  readonly bounded: Readonly<Record<Unit, boolean>>;
   /** Ids of the calls that were charged for good, of the whole tree. */
   readonly charged: Set<string>;
 
@@ -36,26 +40,27 @@ export class LedgerNode {
     this.charged = parent?.charged ?? new Set();
     const open = (unit: Unit): Account => new Account(limits[unit], parent?.accounts[unit], fractions);
     this.accounts = { microUsd: open('microUsd'), tokens: open('tokens'), calls: open('calls') };
+    const bounds = (unit: Unit): boolean => this.accounts[unit].limit < Infinity || (parent?.bounded[unit] ?? false);
+    this.bounded = { microUsd: bounds('microUsd'), tokens: bounds('tokens'), calls: bounds('calls') };
     parent?.children.add(this);
-  }
-
-  /** Whether a limit of that unit lies on the way to the root. */
-  bounds(unit: Unit): boolean {
-    return this.accounts[unit].limit < Infinity || (this.parent?.bounds(unit) ?? false);
   }
 
   /** What does not allow the amounts, the innermost node first; with `ever`, what would not even if nothing were used. */
   shortage(amounts: Amounts, ever = false): Shortage | undefined {
     for (let node: LedgerNode | undefined = this; node !== undefined; node = node.parent) {
-      for (const unit of UNITS) {
-        const account = node.accounts[unit];
-        const requested = amounts[unit];
-        if (requested <= (ever ? account.limit : account.free)) continue;
-        const { limit, spent, reserved } = account;
-        return { node, unit, limit, spent, reserved, requested };
-      }
+      const { microUsd, tokens, calls } = node.accounts;
+      if (amounts.microUsd > (ever ? microUsd.limit : microUsd.free)) return node.books('microUsd', amounts);
+      if (amounts.tokens > (ever ? tokens.limit : tokens.free)) return node.books('tokens', amounts);
+      if (amounts.calls > (ever ? calls.limit : calls.free)) return node.books('calls', amounts);
     }
     return undefined;
+  }
+
+  /** How a unit stands here when amounts are asked for; by default one that is limited. */
+  books(unit: Unit | undefined, amounts: Amounts): Shortage {
+    unit ??= UNITS.find((each) => this.accounts[each].limit < Infinity) ?? 'microUsd';
+    const { limit, spent, reserved } = this.accounts[unit];
+    return { node: this, unit, limit, spent, reserved, requested: amounts[unit] };
   }
 
   /** Sets the amounts aside on the whole path, or nowhere. A call that was charged already, by its id, needs nothing. */
@@ -68,38 +73,43 @@ export class LedgerNode {
   }
 
   hold(amounts: Amounts): void {
-    for (let node: LedgerNode | undefined = this; node !== undefined; node = node.parent)
-      for (const unit of UNITS) node.accounts[unit].reserved += amounts[unit];
+    for (let node: LedgerNode | undefined = this; node !== undefined; node = node.parent) {
+      const { microUsd, tokens, calls } = node.accounts;
+      microUsd.reserved += amounts.microUsd;
+      tokens.reserved += amounts.tokens;
+      calls.reserved += amounts.calls;
+    }
   }
 
   /** Moves what was held to what was spent on the whole path, and then looks what that brought to light. */
   book(held: Amounts, spent: Amounts, uncertain: Amounts): readonly Finding[] {
-    let overruns: Finding[] | undefined;
+    let found: Finding[] | undefined;
     for (let node: LedgerNode | undefined = this; node !== undefined; node = node.parent) {
-      for (const unit of UNITS) {
-        const amount = node.accounts[unit].settle(held[unit], spent[unit], uncertain[unit]);
-        if (amount > 0) (overruns ??= []).push({ kind: 'overrun', node, unit, amount });
-      }
+      const { microUsd, tokens, calls } = node.accounts;
+      const over = {
+        microUsd: microUsd.settle(held.microUsd, spent.microUsd, uncertain.microUsd),
+        tokens: tokens.settle(held.tokens, spent.tokens, uncertain.tokens),
+        calls: calls.settle(held.calls, spent.calls, uncertain.calls),
+      };
+      if (over.microUsd + over.tokens + over.calls > 0) node.tellOverruns(over, (found ??= []));
     }
-    return this.alerts(overruns);
-  }
-
-  private alerts(found: Finding[] | undefined): readonly Finding[] {
     for (let node: LedgerNode | undefined = this; node !== undefined; node = node.parent) {
-      for (const unit of UNITS) {
-        const account = node.accounts[unit];
-        const { spent: used, limit } = account;
-        for (const fraction of account.crossed()) (found ??= []).push({ kind: 'alert', node, unit, fraction, used, limit });
-      }
+      const { microUsd, tokens, calls } = node.accounts;
+      if (microUsd.due || tokens.due || calls.due) node.tellAlerts((found ??= []));
     }
     return found ?? NONE;
   }
 
-  /** What to say of a node that has room, but for others first. */
-  books(amounts: Amounts): Shortage {
-    const unit = UNITS.find((each) => this.accounts[each].limit < Infinity) ?? 'microUsd';
-    const { limit, spent, reserved } = this.accounts[unit];
-    return { node: this, unit, limit, spent, reserved, requested: amounts[unit] };
+  private tellOverruns(over: Amounts, found: Finding[]): void {
+    for (const unit of UNITS) if (over[unit] > 0) found.push({ kind: 'overrun', node: this, unit, amount: over[unit] });
+  }
+
+  private tellAlerts(found: Finding[]): void {
+    for (const unit of UNITS) {
+      const account = this.accounts[unit];
+      const { spent: used, limit } = account;
+      for (const fraction of account.crossed()) found.push({ kind: 'alert', node: this, unit, fraction, used, limit });
+    }
   }
 
   /** The parent no longer knows it; what it has spent still counts there. */
@@ -128,7 +138,7 @@ export class LedgerNode {
 /** What one call has set aside, and what it was seen to use. */
 export class Reservation {
   /** Running totals, the largest of each unit; undefined where none was reported. */
-  readonly seen: Partial<Record<Unit, number>> = {};
+  seen: Usage = NO_USAGE;
   private open = true;
 
   constructor(
@@ -142,21 +152,31 @@ export class Reservation {
     return this.id !== undefined && this.node.charged.has(this.id);
   }
 
-  /** Notes a running total. One above the reservation extends it on the whole path; returns what does not allow that. */
-  report(usage: Readonly<Partial<Record<Unit, number | undefined>>>): Shortage | undefined {
+  /** Notes running totals. One above the reservation extends it on the whole path; returns what does not allow that. */
+  report(usage: Usage): Shortage | undefined {
     if (!this.open) return undefined;
-    const { node, held, seen } = this;
-    const more = { microUsd: 0, tokens: 0, calls: 0 };
-    for (const unit of UNITS) {
-      const used = Math.max(seen[unit] ?? 0, usage[unit] ?? 0);
-      if (usage[unit] !== undefined) seen[unit] = used;
-      more[unit] = Math.max(0, used - held[unit]);
-    }
-    if (this.replayed || (more.microUsd === 0 && more.tokens === 0 && more.calls === 0)) return undefined;
+    const { seen } = this;
+    const { microUsd, tokens, calls } = (this.seen = {
+      microUsd: larger(seen.microUsd, usage.microUsd),
+      tokens: larger(seen.tokens, usage.tokens),
+      calls: larger(seen.calls, usage.calls),
+    });
+    const { held } = this;
+    return this.extend({
+      microUsd: Math.max(held.microUsd, microUsd ?? 0),
+      tokens: Math.max(held.tokens, tokens ?? 0),
+      calls: Math.max(held.calls, calls ?? 0),
+    });
+  }
+
+  private extend(to: Amounts): Shortage | undefined {
+    const { node, held } = this;
+    const more = { microUsd: to.microUsd - held.microUsd, tokens: to.tokens - held.tokens, calls: to.calls - held.calls };
+    if (more.microUsd + more.tokens + more.calls === 0 || this.replayed) return undefined;
     const shortage = node.shortage(more);
     if (shortage !== undefined) return shortage;
     node.hold(more);
-    this.held = { microUsd: held.microUsd + more.microUsd, tokens: held.tokens + more.tokens, calls: held.calls + more.calls };
+    this.held = to;
     return undefined;
   }
 
@@ -169,4 +189,8 @@ export class Reservation {
     if (id !== undefined && final) node.charged.add(id);
     return node.book(held, spent, uncertain);
   }
+}
+
+function larger(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || (other !== undefined && other > one) ? other : one;
 }

@@ -1,8 +1,8 @@
 import { Aimd, type AimdOptions } from './aimd.js';
-import { askCount, checkCount, checkMs, checkNumber, refuse, type GateOptions } from './checks.js';
+import { askCount, askNumber, checkCount, checkMs, checkNumber, checkObject, refuse, type GateOptions } from './checks.js';
 import { classifyError } from './classifyError.js';
-import { BulkheadFullError, PermitsExceedLimitError, ReentrantAcquireError } from './errors.js';
-import type { Call, CallEnd, Caller, Gate, Withdraw } from './gate.js';
+import { BadAskError, BulkheadFullError, PermitsExceedLimitError, ReentrantAcquireError } from './errors.js';
+import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { LineGate } from './gateBase.js';
 import { Waiter } from './waitingLine.js';
 
@@ -49,9 +49,10 @@ class Permit extends Waiter {
     readonly permits: number,
     call: Call,
     caller: Caller,
-    ask: PermitAsk,
+    priority: number,
+    key: string | undefined,
   ) {
-    super(call, caller, ask.priority ?? 0, ask.key);
+    super(call, caller, priority, key);
   }
 
   settle(end: CallEnd): void {
@@ -113,18 +114,32 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
    */
   setLimit(limit: number): void {
     checkCount(WHO, 'limit', limit, 0, true);
+    if (limit > 0) checkWithin(this.aimd, limit);
     this.resize(limit);
-    if (limit > 0) for (const permit of this.line.all()) if (permit.permits > this.most) this.expel(permit, this.tooMany(permit.permits));
+    for (const permit of this.line.all()) if (this.never(permit.permits)) this.expel(permit, this.tooMany(permit.permits));
     this.pump();
   }
 
   enter(ask: PermitAsk, call: Call, caller: Caller): Withdraw {
+    let permit: Permit;
+    try {
+      permit = this.permit(ask, call, caller);
+    } catch (error) {
+      this.refuse(call, caller, error as Error);
+      return nothing;
+    }
+    return this.admit(permit);
+  }
+
+  private permit(ask: PermitAsk, call: Call, caller: Caller): Permit {
     this.checkOpen();
+    if (typeof ask !== 'object' || ask === null) throw new BadAskError(this.name, 'what is asked', 'an object', ask);
     const permits = askCount(this.name, 'permits', ask.permits ?? 1, 1);
+    const priority = askNumber(this.name, 'priority', ask.priority ?? 0);
     const holder = call.heldAbove(this);
     if (holder !== undefined) throw new ReentrantAcquireError(this.name, call.scope.path, holder);
-    if (permits > this.most && this.size > 0) throw this.tooMany(permits);
-    return this.admit(new Permit(this, permits, call, caller, ask));
+    if (this.never(permits)) throw this.tooMany(permits);
+    return new Permit(this, permits, call, caller, priority, ask.key);
   }
 
   snapshot(): SemaphoreSnapshot {
@@ -132,12 +147,17 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     return { name, limit, allowed, inUse, free: allowed - inUse, waiting: this.line.length };
   }
 
+  protected override get full(): boolean {
+    return this.taken >= this.allowed;
+  }
+
   protected fits(permit: Permit): boolean {
+    // The first that could be let in begins the slow start, so that one which needs more than its first step waits for the next.
+    if (this.slowStart !== undefined && this.size > 0) this.since ??= this.timer.now();
     return this.taken + permit.permits <= this.allowed || (this.taken === 0 && this.aimd !== undefined && this.size > 0);
   }
 
   protected grant(permit: Permit): void {
-    if (this.slowStart !== undefined) this.since ??= this.timer.now();
     this.taken += permit.permits;
     this.live.add(permit);
     this.tellAdmitted(permit);
@@ -152,7 +172,8 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
   protected override dueAt(): number {
     const { slowStart, since } = this;
     if (slowStart === undefined || since === undefined || this.allowed >= this.size) return Infinity;
-    return since + (Math.floor((this.timer.now() - since) / slowStart.everyMs) + 1) * slowStart.everyMs;
+    const now = this.timer.now();
+    return Math.max(now + 1, since + (Math.floor((now - since) / slowStart.everyMs) + 1) * slowStart.everyMs);
   }
 
   /** Takes permits back; whoever waits comes in after downstream was told, or in this frame if the call was cancelled. */
@@ -161,7 +182,7 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     if (!this.live.remove(permit)) return;
     const inFlight = this.taken;
     this.taken -= permit.permits;
-    if (aimd !== undefined && end.started && end.kind !== 'cancelled') {
+    if (aimd !== undefined && this.size > 0 && end.started && end.kind !== 'cancelled') {
       const kind = end.kind === 'failed' ? classifyError(end.error) : undefined;
       if (kind === undefined || kind === 'throttle' || kind === 'transient')
         this.resize(aimd.next(this.size, inFlight, kind !== undefined));
@@ -189,9 +210,14 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     return Math.min(size, slowStart.initial + steps * slowStart.step);
   }
 
-  /** More than this can never be granted. */
+  /** More than this is never granted, unless the limit is changed by hand. */
   private get most(): number {
     return this.aimd?.max ?? this.size;
+  }
+
+  /** Whether so many can never be had. A limit of 0 is a pause. */
+  private never(permits: number): boolean {
+    return this.size > 0 && permits > this.most;
   }
 
   private tooMany(permits: number): PermitsExceedLimitError {
@@ -201,6 +227,7 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
 
 function checkSlowStart(slowStart: SemaphoreOptions['slowStart']): void {
   if (slowStart === undefined) return;
+  checkObject(WHO, 'slowStart', slowStart);
   checkCount(WHO, 'slowStart.initial', slowStart.initial, 1);
   checkCount(WHO, 'slowStart.step', slowStart.step, 1);
   checkMs(WHO, 'slowStart.everyMs', slowStart.everyMs, 1);
@@ -208,10 +235,18 @@ function checkSlowStart(slowStart: SemaphoreOptions['slowStart']): void {
 
 function makeAimd(options: AimdOptions | undefined, limit: number): Aimd | undefined {
   if (options === undefined) return undefined;
+  checkObject(WHO, 'aimd', options);
   const { min = 1, max = 1000, backoff = 0.9 } = options;
   checkCount(WHO, 'aimd.min', min, 1);
   checkCount(WHO, 'aimd.max', max, min);
   checkNumber(WHO, 'aimd.backoff', backoff, 'a number above 0 and below 1', (n) => n > 0 && n < 1);
+  const aimd = new Aimd({ min, max, backoff });
+  checkWithin(aimd, limit);
+  return aimd;
+}
+
+function checkWithin(aimd: Aimd | undefined, limit: number): void {
+  if (aimd === undefined) return;
+  const { min, max } = aimd;
   if (limit < min || limit > max) refuse(RangeError, WHO, 'limit', `between aimd.min (${min}) and aimd.max (${max})`, limit);
-  return new Aimd({ min, max, backoff });
 }

@@ -88,7 +88,8 @@ function resumed(): Told {
 
 function held({ ms, waiting, cause }: Event<'paused'>, count: number): Told {
   const why = cause === undefined ? '.' : `: ${reason(cause)}`;
-  const message = `Holds every call back for ${time(ms)}, ${calls(waiting)} waiting${often(count)}${why}`;
+  const line = waiting === 0 ? '' : `, ${calls(waiting)} waiting`;
+  const message = `Holds every call back for ${time(ms)}${line}${often(count)}${why}`;
   return { message, phase: 'held', ms: finite(ms), waiting: finite(waiting), count };
 }
 

@@ -178,7 +178,7 @@ export class WaitingLine<W extends Anybody> {
   private level(priority: number): Level {
     const { levels } = this;
     let low = 0;
-    for (let high = levels.length; low < high; ) {
+    for (let high = levels.length; low < high;) {
       const middle = (low + high) >> 1;
       if ((levels[middle] as Level).priority > priority) low = middle + 1;
       else high = middle;

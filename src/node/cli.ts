@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
+import { harmless } from './terminalText.js';
 import { trips } from './trips.js';
 import { TRIPS_HELP, tripsArguments, UsageError } from './tripsArguments.js';
 
@@ -39,13 +40,13 @@ function version(): string {
 }
 
 /** Whoever read the output has had enough. */
-stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+for (const output of [stdout, stderr]) output.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
 main(process.argv.slice(2)).then(
   (code) => (process.exitCode = code),
   (error: unknown) => {
     if (!(error instanceof UsageError)) throw error;
-    stderr.write(`${error.message}\nrxfleet trips --help lists what it takes.\n`);
+    stderr.write(`${harmless(error.message)}\nrxfleet trips --help lists what it takes.\n`);
     process.exitCode = 2;
   },
 );

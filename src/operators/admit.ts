@@ -1,5 +1,7 @@
 import { from, type MonoTypeOperatorFunction, type Observable, type ObservableInput } from 'rxjs';
+import { DEFAULT_GRACE_MS, innermost } from '../core/call.js';
 import { DirectObservable } from '../core/direct.js';
+import type { ScopeNode } from '../core/node.js';
 import { checkFunction, type ScopeOptions } from '../core/options.js';
 import type { Gate } from '../gates/gate.js';
 import { refuse } from '../gates/checks.js';
@@ -14,13 +16,19 @@ export class GuardedObservable<T> extends DirectObservable<T> {
     readonly options: ScopeOptions,
   ) {
     super((sink) => {
-      const admission = new Admission(sink, options, plans);
+      const admission = new Admission(sink, inheriting(options), plans);
       admission.begin(() => launch(admission.grant));
     });
   }
 }
 
 const NO_OPTIONS: ScopeOptions = {};
+
+/** A guard changes nothing in how long its call may take to stop. */
+function inheriting(options: ScopeOptions): ScopeOptions {
+  const graceMs = innermost(options.within as ScopeNode | undefined)?.env.graceMs ?? DEFAULT_GRACE_MS;
+  return graceMs === DEFAULT_GRACE_MS ? options : { ...options, graceMs };
+}
 
 export interface AdmitOptions<T, Use> {
   /** What the call has used so far, read from a value: running totals, or undefined if the value does not tell. */

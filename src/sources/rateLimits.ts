@@ -33,21 +33,26 @@ export function rateLimitMiddleware(bucket: TokenBucket | ((params: never) => To
 }
 
 function follow(bucket: TokenBucket, { status, headers }: Response, sentSeq: number): void {
-  const now = Date.now();
-  const limits = feedbackOf(headers, now);
+  const limits = feedbackOf(headers);
   const names = Object.keys(bucket.snapshot().limits);
-  if (names.length > 1 && names.some((name) => limits[name] !== undefined)) bucket.sync({ limits, sentSeq });
-  const pauseMs = status === 429 ? retryAfterOf({ headers }, now) : undefined;
-  if (pauseMs !== undefined && pauseMs > 0) bucket.pause(pauseMs);
+  const told = names.length > 1 && names.some((name) => limits[name] !== undefined);
+  if (told) bucket.sync({ limits, sentSeq });
+  if (status !== 429) return;
+  const pauseMs = retryAfterOf({ headers }, Date.now());
+  if (pauseMs !== undefined && pauseMs > 0) bucket.pause(pauseMs, `the server answered 429 with retry-after`);
+  else if (!told) bucket.drain({ sentSeq });
 }
 
 /** What the headers say, as far as it makes sense: they come from outside. */
-function feedbackOf(headers: Headers, now: number): Record<string, Feedback | undefined> {
+function feedbackOf(headers: Headers): Record<string, Feedback | undefined> {
   const limits: Record<string, Feedback | undefined> = {};
+  // Both times are the server's: what the clock here says does not matter.
+  const date = Date.parse(headers.get('date') ?? '');
+  const now = Number.isNaN(date) ? Date.now() : date;
   for (const [header, name] of Object.entries(LIMITS)) {
     const remaining = Number(headers.get(`anthropic-ratelimit-${header}-remaining`) ?? Number.NaN);
     const resetMs = Date.parse(headers.get(`anthropic-ratelimit-${header}-reset`) ?? '') - now;
-    if (Number.isSafeInteger(remaining) && remaining >= 0) limits[name] = { remaining, resetMs: resetMs > 0 ? resetMs : 0 };
+    if (Number.isSafeInteger(remaining) && remaining >= 0) limits[name] = { remaining, resetMs: resetMs > 0 ? Math.floor(resetMs) : 0 };
   }
   return limits;
 }

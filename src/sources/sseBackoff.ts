@@ -10,8 +10,8 @@ export interface SseReconnectOptions {
   readonly random?: (() => number) | undefined;
 }
 
-export const MIN_MS = 1000;
-export const MAX_MS = 30_000;
+const MIN_MS = 1000;
+const MAX_MS = 30_000;
 /** Enough doublings to reach any longest wait. */
 const MOST_DOUBLINGS = 50;
 

@@ -6,15 +6,16 @@ import type { ToolRun } from './toolRun.js';
 export class Call implements ToolCall {
   readonly progress: (value: unknown) => void;
 
-  constructor(private readonly owner: ToolRun<never>) {
+  constructor(
+    private readonly owner: ToolRun<never>,
+    /** Where the work runs: behind a guard, inside of it. */
+    readonly scope: Scope,
+  ) {
     this.progress = (value) => owner.tellProgress(value);
   }
 
   get signal(): AbortSignal {
-    return this.owner.signal;
-  }
-  get scope(): Scope {
-    return this.owner;
+    return this.scope.signal;
   }
   get id(): string {
     return this.owner.invocation.id;

@@ -1,12 +1,13 @@
 import { concatMap, defaultIfEmpty, EMPTY, from, isObservable, map, type Observable, of, throwError } from 'rxjs';
 import type { z } from 'zod';
 import { ambient } from '../core/ambient.js';
-import { CallObservable } from '../core/call.js';
+import { CallObservable, innermost } from '../core/call.js';
 import { DirectObservable, type Sink } from '../core/direct.js';
 import { isPromiseLike } from '../core/lease.js';
 import { CANCELLING } from '../core/node.js';
 import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
+import type { ScopeBase } from '../core/scope.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
 import { failWithin } from '../operators/failWithin.js';
 import type { Guard } from '../operators/guard.js';
@@ -111,7 +112,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     if (guard === undefined) return work;
     const { name, effect } = definition;
     this.phase = 'gate';
-    const timed = timeoutMs === undefined ? work : work.pipe(failWithin(timeoutMs));
+    const timed = timeoutMs === undefined ? work : work.pipe(failWithin(timeoutMs, { graceMs: this.env.graceMs }));
     return timed.pipe(guard({ id, name, effect, input: this.parsed }, this));
   }
 
@@ -121,7 +122,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     this.tellStarted(this.parsed);
     if (this.state >= CANCELLING) return EMPTY;
     this.phase = 'run';
-    return unwrap(this.invocation.definition.run(this.parsed, new Call(this)));
+    return unwrap(this.invocation.definition.run(this.parsed, new Call(this, innermost(undefined) as ScopeBase)));
   }
 
   /** The input is fine and `run` is about to be called. */

@@ -126,12 +126,12 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   } = others;
   const scope = defined({ graceMs, signal, within, onScope, onUnhandled, scheduler, label: name });
   const limits = { ...defined({ headersMs, idleMs, request, usage, onCancel }), ...(modelGuard !== undefined && { guard: modelGuard }) };
+  checkGuard(who, 'modelGuard', modelGuard);
+  checkGuard(who, 'toolGuard', toolGuard);
   checkClient(who, client);
   checkMessages(who, messages);
   checkScopeOptions(who, scope);
   checkRequestOptions(who, limits);
-  checkGuard(who, 'modelGuard', modelGuard);
-  checkGuard(who, 'toolGuard', toolGuard);
   checkConcurrency(who, concurrency);
   checkOneOf(who, 'onMaxTokens', onMaxTokens, ['continue', 'end']);
   checkOneOf(who, 'onToolError', onToolError, ['answer', 'failFast']);

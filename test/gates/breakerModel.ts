@@ -85,7 +85,7 @@ export class BreakerModel {
         const inARow = kept.length - 1 - success;
         return { total: inARow, failed: inARow, slow: 0 };
       }
-      const part = (at: number): number => Math.floor(at / (size / 10) + 1e-9);
+      const part = (at: number): number => Number((BigInt(at) * 10n) / BigInt(size));
       kept = kind === 'count' ? kept.slice(-size) : kept.filter(({ at }) => part(now) - part(at) < 10);
     }
     return { total: kept.length, failed: kept.filter(({ failed }) => failed).length, slow: kept.filter(({ slow }) => slow).length };

@@ -71,15 +71,19 @@ describe('count window', () => {
 
   it('counts what a list of the last outcomes holds', () =>
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 7 }), fc.array(fc.tuple(fc.boolean(), fc.boolean()), { maxLength: 40 }), (size, outcomes) => {
-        const window = new CountWindow(size, { min: 1, rate: 1, slowMs: 1, slowRate: 1 });
-        outcomes.forEach(([failed, slow], at) => {
-          window.record(failed, slow, 0);
-          const kept = outcomes.slice(Math.max(0, at + 1 - size), at + 1);
-          const [fails, slows] = [kept.filter(([f]) => f).length, kept.filter(([, s]) => s).length];
-          expect(window.counts(0)).toEqual({ total: kept.length, failed: fails, slow: slows });
-        });
-      }),
+      fc.property(
+        fc.integer({ min: 1, max: 7 }),
+        fc.array(fc.tuple(fc.boolean(), fc.boolean()), { maxLength: 40, size: 'max' }),
+        (size, outcomes) => {
+          const window = new CountWindow(size, { min: 1, rate: 1, slowMs: 1, slowRate: 1 });
+          outcomes.forEach(([failed, slow], at) => {
+            window.record(failed, slow, 0);
+            const kept = outcomes.slice(Math.max(0, at + 1 - size), at + 1);
+            const [fails, slows] = [kept.filter(([f]) => f).length, kept.filter(([, s]) => s).length];
+            expect(window.counts(0)).toEqual({ total: kept.length, failed: fails, slow: slows });
+          });
+        },
+      ),
     ));
 });
 

@@ -57,6 +57,28 @@ describe('BucketLimits', () => {
     expect(values(two)).toEqual([10, -10]);
   });
 
+  it('#18 #56 takes all parts or none, and what was taken is what was charged and what was paid back', () =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.tuple(fc.nat(30), fc.nat(30), fc.nat(30)), fc.tuple(fc.nat(30), fc.nat(30), fc.nat(30)))),
+        (calls) => {
+          const three = limits(100, 60, 1000);
+          const charged = [0, 0, 0];
+          for (const [costs, used] of calls) {
+            const before = values(three);
+            const fits = costs.every((cost, i) => cost === 0 || cost <= (before[i] as number));
+            expect(three.fits(costs)).toBe(fits);
+            if (!fits) continue;
+            three.take(costs);
+            expect(values(three)).toEqual(before.map((value, i) => value - (costs[i] as number)));
+            const dropped = three.settle(costs, used);
+            used.forEach((each, i) => (charged[i] = (charged[i] as number) + each - (dropped[i] as number)));
+            expect(values(three)).toEqual([100, 60, 1000].map((capacity, i) => capacity - (charged[i] as number)));
+          }
+        },
+      ),
+    ));
+
   describe('sync', () => {
     it('#2.2 lowers the level always, raises it only for a later request than the last time', () => {
       const one = limits(100);

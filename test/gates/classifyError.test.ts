@@ -167,6 +167,9 @@ describe('classifyError', () => {
 
   it('looks at the outermost error that says something', () => {
     expect(classifyError(new Error('a', { cause: Object.assign(new Error('b', { cause: api(400) }), { status: 503 }) }))).toBe('transient');
+    expect(classifyError(Object.assign(new Error('a', { cause: new BulkheadFullError('pool', 1, 1, 0) }), { status: 500 }))).toBe(
+      'transient',
+    );
   });
 
   it.each<[ErrorKind, string, unknown[]]>([

@@ -65,6 +65,17 @@ describe('what a call is charged', () => {
     ['an error of its own', new Error('boom')],
     ['a string', 'boom'],
     ['nothing', undefined],
+    [
+      'something hostile',
+      new Proxy(
+        {},
+        {
+          get: () => {
+            throw new Error('no');
+          },
+        },
+      ),
+    ],
     ['a breaker that stopped it', new CircuitTrippedError('b', 'x')],
     ['a budget that stopped it', new BudgetTrippedError('b', [], 'x')],
     ['a usage that cannot be used', new BadAskError('b', 'usage', 'an integer', NaN)],
@@ -88,7 +99,7 @@ describe('what a call is charged', () => {
     (answer) => {
       const rules = { onCancel: (): never => answer as never, chargeOnError: (): never => answer as never };
       expect(bill('cancelled', {}, rules)).toBe('50/400/1, 50/400 uncertain');
-      expect(problems.join()).toContain('fleetBudget: what onCancel returns (microUsd) must be an integer of at least 0');
+      expect(problems.join()).toContain('fleetBudget: what onCancel returns (microUsd) must be an integer, 0 or more');
       expect(bill('failed', {}, rules, 'boom')).toBe('50/400/1, 50/400 uncertain');
       expect(problems.join()).toContain('fleetBudget: what chargeOnError returns (microUsd) must be');
     },

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { asyncScheduler, defer, NEVER, of, timer, type Observable, type SchedulerLike, type Subscription } from 'rxjs';
 import { TestScheduler } from 'rxjs/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -273,6 +274,49 @@ describe('TokenBucket', () => {
         call('fourth');
         test.flush();
         expect(log).toEqual(['40 first', '40 second', '40 fourth', '40 newcomer']);
+      }));
+
+    it('#D14 a refill looks at whose turn it is, not at everybody who waits', () =>
+      virtual((test) => {
+        const bucket = bucketOf(10, 1, { initial: 0 });
+        const fits = vi.spyOn(bucket as unknown as { fits(): boolean }, 'fits');
+        let seen = 0;
+        for (let i = 0; i < 20_000; i++)
+          of(i)
+            .pipe(tokenBucket(bucket))
+            .subscribe(() => seen++);
+        test.flush();
+        expect(seen).toBe(20_000);
+        expect(test.now()).toBe(20_000);
+        expect(fits.mock.calls.length).toBeLessThanOrEqual(80_000);
+      }));
+
+    it('#C7 a timer that fires early lets nobody in early', () =>
+      virtual((test) => {
+        const scheduler: SchedulerLike = {
+          now: test.now,
+          schedule: ((work: () => void, delay = 0) => test.scheduler.schedule(work, Math.ceil(delay / 2))) as SchedulerLike['schedule'],
+        };
+        const { log, call } = calls(test, bucketOf(5, 10, { initial: 0, scheduler }));
+        call('a', { cost: 3 });
+        call('b');
+        test.flush();
+        expect(log).toEqual(['30 a', '40 b']);
+      }));
+
+    it('whoever waits starts in the async context of its own subscriber', () =>
+      virtual((test) => {
+        const user = new AsyncLocalStorage<string>();
+        const bucket = bucketOf(1, 10, { initial: 0 });
+        const seen: (string | undefined)[] = [];
+        for (const name of ['ann', 'bob', 'cy'])
+          user.run(name, () =>
+            defer(() => of(user.getStore()))
+              .pipe(tokenBucket(bucket))
+              .subscribe((store) => seen.push(store, user.getStore())),
+          );
+        test.flush();
+        expect(seen).toEqual(['ann', 'ann', 'bob', 'bob', 'cy', 'cy']);
       }));
 
     it('#C7 a wait beyond 2^31 milliseconds comes in pieces', () =>
@@ -750,6 +794,15 @@ describe('TokenBucket', () => {
       'Gate "tokenBucket": priority of this call must be a number, got "1".',
       'Gate "tokenBucket": key of this call must be a string, got 5.',
     ]);
+  });
+
+  it('#D13 200,000 grants need no stack and no list of times', () => {
+    const bucket = bucketOf(200_000, 1e6);
+    const caller: Caller<void, BucketCost> = { granted: (lease) => lease.settle(end), refused: () => {}, revoked: () => {} };
+    const call = { scope: { path: [] }, attempt: 1, started: true, heldAbove: () => undefined } as unknown as Call;
+    const end = { kind: 'completed', started: true, emitted: 0 } as const;
+    for (let i = 0; i < 200_000; i++) bucket.enter({}, call, caller);
+    expect(bucket.snapshot()).toMatchObject({ inFlight: 0, seq: 200_000, limits: { tokens: { tokens: 0 } } });
   });
 
   it('#C3 a lease settles once, whoever calls it again', () => {

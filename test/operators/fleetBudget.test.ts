@@ -406,7 +406,7 @@ describe('what a fleetBudget is given', () => {
     [null, TypeError, 'options must be an object'],
     [{}, TypeError, 'estimate must be'],
     [{ estimate: {} }, TypeError, 'estimate must be'],
-    [{ estimate: '1' }, TypeError, 'estimate (microUsd) must be an integer of at least 0, got "1"'],
+    [{ estimate: '1' }, TypeError, 'estimate (microUsd) must be an integer, 0 or more, got "1"'],
     [{ estimate: NaN }, RangeError, 'estimate (microUsd) must be'],
     [{ estimate: -1 }, RangeError, 'estimate (microUsd) must be'],
     [{ estimate: 0.5 }, RangeError, 'estimate (microUsd) must be'],

@@ -1,4 +1,4 @@
-import { firstValueFrom, lastValueFrom, mergeMap, range, take, tap, toArray, type Observable } from 'rxjs';
+import { firstValueFrom, lastValueFrom, mergeMap, NEVER, range, take, tap, toArray, type Observable } from 'rxjs';
 import { scoped, isScopeCancelledError, type Scope } from 'rxfleet';
 import { expectNoOpenScopes, openScopes } from 'rxfleet/testing';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -206,6 +206,17 @@ describe('fromSse', () => {
       expect(await dataOf(fromSse(ask))).toEqual(['x']);
       expect(await dataOf(fromSse(async (signal, id) => ask(signal, id)))).toEqual(['x']);
       expect(asked).toEqual([false, '', false, '']);
+    });
+
+    it('its signal is aborted when the stream is left or fails, and not when it has ended', async () => {
+      const signals: AbortSignal[] = [];
+      const from = (body: ReadableStream<Uint8Array>, init: ResponseInit = { headers: EVENTS }): Observable<ServerSentEvent> =>
+        fromSse((signal) => (signals.push(signal), new Response(body, init)), { idleMs: 10 });
+      await all(from(streamOf('data: x\n\n')));
+      await firstValueFrom(from(quietBody('data: x\n\n')));
+      await failing(from(quietBody()));
+      await failing(from(quietBody('x'.repeat(5000)), { status: 500 }));
+      expect(signals.map(({ aborted }) => aborted)).toEqual([false, true, true, true]);
     });
 
     it('its own error goes out as it is, thrown or rejected; a failure of the network is named', async () => {
@@ -574,24 +585,58 @@ describe('fromSse', () => {
       expect((await scope!.closed).errors).toMatchObject([{ phase: 'cleanup', error: { message: 'no cancel' } }]);
     });
 
-    it('a scope that is cancelled tells the stream, and the stream the subscriber', async () => {
+    it('a scope that is cancelled from outside errors when the connection has been closed', async () => {
+      const server = await startServer(({ open }) => open('data: x\n\n'));
+      const controller = new AbortController();
+      const stream = scoped((ctx) => fromSse(server.url, { within: ctx }), { signal: controller.signal });
+      const { seen, error } = await failing(stream.pipe(tap(() => controller.abort('enough'))));
+      expect(seen).toEqual(['x']);
+      expect(isScopeCancelledError(error) && error.reason).toEqual({ kind: 'signal', reason: 'enough' });
+      await server.whenClosed();
+    });
+
+    it('a scope that has been cancelled lets no request out', async () => {
       const server = await startServer(({ open }) => open('data: x\n\n'));
       let scope: Scope | undefined;
       let inner: unknown;
-      const done = lastValueFrom(
-        scoped(
-          (ctx) =>
-            fromSse(server.url, { within: ctx }).pipe(tap({ next: () => scope?.cancel('enough'), error: (error) => (inner = error) })),
-          {
-            onScope: (each) => (scope = each),
+      const group = scoped(() => NEVER, { onScope: (each) => (scope = each) }).subscribe();
+      group.unsubscribe();
+      fromSse(server.url, { within: scope }).subscribe({ error: (error: unknown) => (inner = error) });
+      await sleep(10);
+      expect(isScopeCancelledError(inner)).toBe(true);
+      expect(server.exchanges).toHaveLength(0);
+    });
+
+    it('at every instant of a stream closes it once, hears nothing more and leaves nothing open', async () => {
+      const chunks = ['data: a\n\nda', 'ta: b\r', '\n\r\ndata: c\n\ndata: d\n\n', 'data: lost'];
+      for (let instant = 0; instant < 60; instant++) {
+        let cancels = 0;
+        let at = 0;
+        const body = new ReadableStream<Uint8Array>({
+          pull(controller) {
+            const chunk = chunks[at++];
+            if (chunk === undefined) controller.close();
+            else controller.enqueue(new TextEncoder().encode(chunk));
           },
-        ),
-        { defaultValue: 'completed' },
-      );
-      await done;
-      await scope!.closed;
-      await server.whenClosed();
-      expect(inner === undefined || isScopeCancelledError(inner)).toBe(true);
+          cancel: () => void cancels++,
+        });
+        const seen: string[] = [];
+        let left = false;
+        let after = 0;
+        let over = false;
+        const subscription = fromSse(() => Promise.resolve(new Response(body, { headers: EVENTS }))).subscribe({
+          next: ({ data }) => (left ? after++ : seen.push(data)),
+          complete: () => (over = true),
+        });
+        for (let i = 0; i < instant; i++) await Promise.resolve();
+        left = true;
+        subscription.unsubscribe();
+        await expect.poll(() => openScopes(), { interval: 0 }).toEqual([]);
+        expect([body.locked, after]).toEqual([false, 0]);
+        expect(cancels + Number(at > chunks.length)).toBe(1);
+        expect(['a', 'b', 'c', 'd'].slice(0, seen.length)).toEqual(seen);
+        if (over) expect(seen).toHaveLength(4);
+      }
     });
 
     it('it is found by its label', async () => {

@@ -13,7 +13,7 @@ export interface Exchange {
   reset(): void;
 }
 
-export interface SseServer {
+interface SseServer {
   readonly url: string;
   readonly exchanges: readonly Exchange[];
   /** Sockets that carry a request, or have carried one, and are open now. The platform may keep spare ones besides. */
@@ -32,7 +32,7 @@ export async function startServer(answer: (exchange: Exchange, index: number) =>
   let opened = 0;
   let lastClosedAt = 0;
   let waiting: (() => void)[] = [];
-  const server = createServer(async (request, response) => {
+  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const socket = response.socket!;
     used.add(socket);
     let body = '';
@@ -51,7 +51,8 @@ export async function startServer(answer: (exchange: Exchange, index: number) =>
     };
     exchanges.push(exchange);
     await answer(exchange, exchanges.length - 1);
-  });
+  };
+  const server = createServer((request, response) => void serve(request, response));
   server.on('connection', (socket) => {
     opened++;
     sockets.add(socket.setNoDelay(true));
