@@ -54,7 +54,7 @@ module.exports = {
       comment: 'Entries are faces: inside, import the module itself.',
       severity: 'error',
       from: { path: '^src/' },
-      to: { path: '^src/([^/]+|testing/index)\\.ts$' },
+      to: { path: '^src/([^/]+|(node|testing)/index|node/cli)\\.ts$' },
     },
     {
       name: 'rxjs-root-only',
@@ -67,7 +67,7 @@ module.exports = {
       name: 'runs-in-browsers',
       comment: 'Node modules only where the `node` condition or a Node entry leads.',
       severity: 'error',
-      from: { path: '^src/', pathNot: '^src/(testing|nestjs)/|^src/core/context\\.node\\.ts$' },
+      from: { path: '^src/', pathNot: '^src/(testing|nestjs|node)/|^src/core/context\\.node\\.ts$' },
       to: { dependencyTypes: ['core'] },
     },
     {

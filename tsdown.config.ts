@@ -4,6 +4,8 @@ export default defineConfig({
   entry: {
     index: 'src/index.ts',
     agents: 'src/agents.ts',
+    'node/index': 'src/node/index.ts',
+    'node/cli': 'src/node/cli.ts',
     'testing/index': 'src/testing/index.ts',
     'core/context.node': 'src/core/context.node.ts',
     'core/context.default': 'src/core/context.default.ts',

@@ -22,6 +22,7 @@ export default defineConfig({
     alias: [
       { find: /^rxfleet$/, replacement: from('./src/index.ts') },
       { find: /^rxfleet\/agents$/, replacement: from('./src/agents.ts') },
+      { find: /^rxfleet\/node$/, replacement: from('./src/node/index.ts') },
       { find: /^rxfleet\/testing$/, replacement: from('./src/testing/index.ts') },
       { find: /^#context$/, replacement: from('./src/core/context.node.ts') },
     ],

@@ -6,7 +6,7 @@ import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const update = process.argv.includes('--update');
-const entries = { rxfleet: 'index', 'rxfleet-agents': 'agents', 'rxfleet-testing': 'testing/index' };
+const entries = { rxfleet: 'index', 'rxfleet-agents': 'agents', 'rxfleet-node': 'node/index', 'rxfleet-testing': 'testing/index' };
 
 mkdirSync(join(root, 'etc'), { recursive: true });
 mkdirSync(join(root, 'node_modules/.cache/api'), { recursive: true });

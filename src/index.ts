@@ -58,6 +58,7 @@ export type { Charged, ChargeRules, Usage, UsageSoFar } from './gates/budgetChar
 export type { BudgetAsk } from './gates/budgetLease.js';
 export type { BudgetAmounts, BudgetLimits, ChildLimits } from './gates/budgetLimits.js';
 export type { BudgetBooks, BudgetSnapshot } from './gates/budgetPicture.js';
+export type { BreakerPhase } from './gates/breakerState.js';
 export { CircuitBreaker, type CircuitSnapshot, type Isolation } from './gates/circuitBreaker.js';
 export { classifyError, retryAfterOf, type ErrorKind } from './gates/classifyError.js';
 export { DepthGate, type DepthAsk, type DepthGateOptions, type DepthSnapshot } from './gates/depthGate.js';
@@ -127,3 +128,26 @@ export {
   ResourceDisposedError,
   RetryAfterTooLongError,
 } from './gates/errors.js';
+export { fromAsyncIterable, type FromAsyncIterableOptions, type IterableInput } from './sources/fromAsyncIterable.js';
+export { fromNative } from './sources/fromNative.js';
+export { toNative } from './sources/toNative.js';
+export type { NativeObservable, NativeObservableConstructor, NativeObserver, NativeSubscriber } from './sources/nativeObservable.js';
+export { fromSse } from './sources/fromSse.js';
+export type { SseReconnectOptions } from './sources/sseBackoff.js';
+export type { SseResponder } from './sources/sseConnection.js';
+export type { FromSseOptions, SseRequestInit } from './sources/sseOptions.js';
+export type { ServerSentEvent } from './sources/sseParser.js';
+export {
+  isSseConnectionError,
+  isSseContentTypeError,
+  isSseEventTooLargeError,
+  isSseStalledError,
+  isSseStatusError,
+  SseConnectionError,
+  SseContentTypeError,
+  SseEventTooLargeError,
+  SseStalledError,
+  SseStatusError,
+  type SseErrorInit,
+  type SseResponseInit,
+} from './sources/sseErrors.js';

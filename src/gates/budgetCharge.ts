@@ -32,7 +32,10 @@ export type Charged = number | Usage;
 export interface ChargeRules {
   /** What a call that was stopped is charged. Default 'reserved': all that was set aside, for nobody knows what it cost. */
   readonly onCancel?: 'reserved' | 'seen' | ((usage: UsageSoFar) => Charged) | undefined;
-  /** What a call that failed is charged. Default: nothing but what was seen, if the error says that it cost nothing; otherwise as `seen` or, unseen, all. */
+  /**
+   * What a call that failed is charged. Default: what was seen; where nothing was, nothing if the error says that the call has cost nothing,
+   * otherwise all that was set aside.
+   */
   readonly chargeOnError?: ((error: unknown, usage: UsageSoFar) => Charged) | undefined;
 }
 

@@ -8,7 +8,7 @@ import type { GateOptions } from './checks.js';
 import { BudgetExceededError, BudgetTrippedError, ReentrantAcquireError, ResourceDisposedError } from './errors.js';
 import type { GateEventBody } from './events.js';
 import { type Call, type CallEnd, type Caller, type Gate, nothing, type Withdraw } from './gate.js';
-import { GateBase, guarded } from './gateBase.js';
+import { GateBase, guarded, revokeAll } from './gateBase.js';
 import type { Finding, LedgerNode, Reservation, Shortage } from './ledger.js';
 
 const NO_BILL: Bill = { spent: NOTHING, uncertain: NOTHING, missing: [] };
@@ -219,9 +219,15 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
 
   // The tree
 
-  /** What is in flight here and below, in the order in which it was granted. */
-  protected mine(): BudgetLease[] {
-    return (this.root.live.all() as unknown as BudgetLease[]).filter((lease) => this.has(lease));
+  /** Stops what is in flight here and below: all of it, before any is told. Returns how many calls that were. */
+  protected stop(error: () => Error): number {
+    const victims = (this.root.live.all() as BudgetLease[]).filter((lease) => this.has(lease));
+    const errors = victims.map(error);
+    let next = 0;
+    revokeAll(victims, () => errors[next++]!);
+    if (this.watched)
+      for (const [i, { call }] of victims.entries()) this.tell({ type: 'revoked', path: call.scope.path, error: errors[i]! });
+    return victims.length;
   }
 
   private has(lease: BudgetLease): boolean {

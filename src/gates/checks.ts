@@ -1,13 +1,10 @@
 import type { SchedulerLike } from 'rxjs';
+import { describeError } from '../core/errors.js';
 import { BadAskError } from './errors.js';
-
-function show(got: unknown): string {
-  return typeof got === 'string' ? JSON.stringify(got) : String(got);
-}
 
 /** Throws a TypeError or RangeError that names who was given which option, and what it may be. */
 export function refuse(kind: typeof TypeError | typeof RangeError, who: string, option: string, range: string, got: unknown): never {
-  throw new kind(`${who}: ${option} must be ${range}, got ${show(got)}.`);
+  throw new kind(`${who}: ${option} must be ${range}, got ${describeError(got)}.`);
 }
 
 /** Throws unless `value` is a number that fits. */

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" />
 import { checkBreakerOptions, makeWindow, openTime, type CircuitAsk, type CircuitBreakerOptions } from './breakerOptions.js';
 import { BreakerState, type BreakerPhase, type Ticket, type Verdict } from './breakerState.js';
 import { checkBoolean } from './checks.js';

@@ -4,7 +4,7 @@ import { type BudgetAmounts, type BudgetLimits, type ChildLimits, readFractions,
 import { booksOf, type BudgetSnapshot } from './budgetPicture.js';
 import { type GateOptions, refuse } from './checks.js';
 import { BudgetTrippedError, ResourceDisposedError } from './errors.js';
-import { type DisposeOptions, revokeAll } from './gateBase.js';
+import type { DisposeOptions } from './gateBase.js';
 import { LedgerNode } from './ledger.js';
 
 interface AlertOptions {
@@ -69,10 +69,9 @@ export class BudgetNode extends BudgetGate {
     this.stopped = { reason };
     const error = (): Error => new BudgetTrippedError(this.name, this.path, reason);
     const waiting = this.leaveAll();
-    const victims = this.mine();
-    revokeAll(victims, error);
+    const cancelled = this.stop(error);
     for (const { call, caller } of waiting) this.refuse(call, caller, error());
-    this.tell({ type: 'tripped', path: this.path, cancelled: victims.length, cause: reason });
+    this.tell({ type: 'tripped', path: this.path, cancelled, cause: reason });
   }
 
   /** Lets calls in again after a trip. */
@@ -89,7 +88,7 @@ export class BudgetNode extends BudgetGate {
       this.ledger.detach();
     }
     super.dispose();
-    if (options.cancelInFlight) revokeAll(this.mine(), () => new ResourceDisposedError(this.name));
+    if (options.cancelInFlight) this.stop(() => new ResourceDisposedError(this.name));
   }
 
   snapshot(): BudgetSnapshot {

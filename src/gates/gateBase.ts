@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" />
 import { asyncScheduler, defer, map, merge, Observable, of, Subject } from 'rxjs';
 import { checkGateOptions, type GateOptions } from './checks.js';
 import { ResourceDisposedError } from './errors.js';
@@ -20,6 +21,8 @@ export abstract class GateBase<Snapshot> {
   /** Calls in flight, in the order in which they were granted. */
   protected readonly live: LiveList<LiveLease<never>> = new LiveList();
   private events: Subject<GateEvent> | undefined = undefined;
+  /** Events that an observer of another event has caused: everybody hears of that one first. */
+  private telling: GateEvent[] | undefined = undefined;
 
   constructor(who: string, defaultName: string, options: GateOptions) {
     checkGateOptions(who, options);
@@ -73,8 +76,13 @@ export abstract class GateBase<Snapshot> {
 
   /** Call it when the state is consistent: a listener may call back in. */
   protected tell(event: GateEventBody): void {
-    if (this.events === undefined || !this.events.observed) return;
-    this.events.next({ gate: this.name, at: this.scheduler.now(), ...event });
+    const { events, telling } = this;
+    if (events === undefined || !events.observed) return;
+    const told: GateEvent = { gate: this.name, at: this.scheduler.now(), ...event };
+    if (telling !== undefined) return void telling.push(told);
+    const queue = (this.telling = [told]);
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) events.next(next);
+    this.telling = undefined;
   }
 
   protected tellAdmitted(waiter: Waiter<never>): void {

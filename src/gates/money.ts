@@ -4,8 +4,11 @@ const MICRO = 1_000_000;
 const RANGE = 'an amount in dollars such as "0.30", 0 or more, with at most six decimals';
 
 /**
- * Dollars as an integer number of micro-dollars, the unit of every budget: `usd('0.30')` is 300000. A decimal string is exact. A number is
- * taken where it can only mean one micro-dollar amount.
+ * Dollars as an integer number of micro-dollars, the unit of every budget: `usd('0.30')` is 300000.
+ *
+ * @param dollars - a decimal string, which is exact, or a number where it can only mean one amount; 0 or more, at most six decimals
+ * @returns micro-dollars; throws RangeError for what is no amount, and TypeError for anything else
+ * @see formatUsd for the other way
  */
 export function usd(dollars: string | number): number {
   return microUsd('usd', 'dollars', dollars);

@@ -120,7 +120,20 @@ export function priceOf(prices: PriceTable, model: string): Price {
   return prices[found] as Price;
 }
 
-/** What a call costs in micro-dollars: exact, and rounded up once. */
+/**
+ * What a call costs: computed exactly, and rounded up once.
+ *
+ * ```ts
+ * import { CLAUDE_PRICES, costOf } from 'rxfleet';
+ *
+ * if (costOf(CLAUDE_PRICES, 'claude-haiku-4-5', { input: 1_000, output: 200 }) !== 2_000) throw new Error('unexpected');
+ * ```
+ *
+ * @param prices - by model; `CLAUDE_PRICES` or your own
+ * @param model - its id, which finds its entry as `priceOf` tells
+ * @param tokens - integers, 0 where left out; `tokenCounts` reads them from a message's usage
+ * @returns integer micro-dollars; throws UnknownPriceError for a model without an entry, and RangeError for counts that are none
+ */
 export function costOf(prices: PriceTable, model: string, tokens: TokenCounts): number {
   const price = priceOf(prices, model);
   const counts = KINDS.map((kind) => whole(`${kind} tokens`, tokens[kind] ?? 0));

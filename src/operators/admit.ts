@@ -35,8 +35,13 @@ export interface AdmitOptions<T, Use> {
   readonly usage?: ((value: T) => Use | undefined) | undefined;
 }
 
+/** Gates are known by what they do, so that those of another copy of this package are gates as well. */
+export function isGate(gate: unknown): gate is Gate<unknown> {
+  return typeof (gate as Partial<Gate<unknown>> | null | undefined)?.enter === 'function';
+}
+
 function checkGate(who: string, gate: unknown): void {
-  if (typeof (gate as Partial<Gate<unknown>> | null | undefined)?.enter !== 'function') refuse(TypeError, who, 'gate', 'a gate', gate);
+  if (!isGate(gate)) refuse(TypeError, who, 'gate', 'a gate', gate);
 }
 
 /** The operator of one gate, for the shells: `who` names it when something is wrong with what it was given. */

@@ -9,8 +9,8 @@ import { gated } from './admit.js';
 
 export interface FleetBudgetCallOptions<T> extends ChargeRules {
   /**
-   * The most that the call can cost: micro-dollars (`usd('0.05')` makes them), or amounts `{ microUsd, tokens, calls }`, all integers; `calls`
-   * is 1 where it is left out. A function is called once for each attempt.
+   * The most that the call can cost: micro-dollars (`usd('0.05')` makes them), or amounts `{ microUsd, tokens, calls }`, all integers;
+   * `calls` is 1 where it is left out. A function is called once for each attempt.
    */
   readonly estimate: number | Usage | (() => number | Usage);
   /** What the call has used so far, read from a value: running totals, never added up; undefined if the value does not tell. */

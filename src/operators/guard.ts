@@ -14,7 +14,7 @@ import type { KeyedLock } from '../gates/keyedLock.js';
 import type { RetryGate } from '../gates/retryGate.js';
 import type { Semaphore } from '../gates/semaphore.js';
 import type { TokenBucket } from '../gates/tokenBucket.js';
-import { behind, type GuardedObservable } from './admit.js';
+import { behind, isGate, type GuardedObservable } from './admit.js';
 import { awaitApproval } from './awaitApproval.js';
 import { bulkhead } from './bulkhead.js';
 import { circuitBreak } from './circuitBreak.js';
@@ -119,7 +119,7 @@ function checkOptions(options: GuardOptions<never>): void {
   if (typeof options !== 'object' || options === null) refuse(TypeError, WHO, 'options', 'an object', options);
   for (const name of GATES) {
     const gate: unknown = options[name];
-    if (gate !== undefined && typeof gate !== 'function' && typeof (gate as { enter?: unknown } | null)?.enter !== 'function')
+    if (gate !== undefined && typeof gate !== 'function' && !isGate(gate))
       refuse(TypeError, WHO, name, 'a gate, or a function that picks one', gate);
   }
   if (options.ask !== undefined) checkFunction(WHO, 'ask', options.ask);

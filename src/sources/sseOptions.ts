@@ -62,8 +62,8 @@ function checkWait(option: string, ms: number | undefined): void {
 }
 
 function checkNoRequest(init: unknown, fetch: unknown): void {
-  if (init !== undefined) refuse(TypeError, WHO, 'init', 'left out where a function sends the request', init);
-  if (fetch !== undefined) refuse(TypeError, WHO, 'fetch', 'left out where a function sends the request', 'a function');
+  if (init !== undefined) deny('init', 'left out where a function sends the request');
+  if (fetch !== undefined) deny('fetch', 'left out where a function sends the request');
 }
 
 /** What the platform would refuse later and show in full, secrets and all, is refused here without a word of it. */
@@ -71,20 +71,22 @@ function checkRequest(source: unknown, init: SseRequestInit | undefined, fetch: 
   if (typeof source !== 'string' && !(source instanceof URL))
     refuse(TypeError, WHO, 'source', 'an address or a function that gives a Response', source);
   if (init !== undefined && (typeof init !== 'object' || init === null)) refuse(TypeError, WHO, 'init', 'an object', init);
-  if ((init as RequestInit | undefined)?.signal) refuse(TypeError, WHO, 'init.signal', 'left out: unsubscribing is the signal', 'a signal');
-  if (fetch === undefined && typeof globalThis.fetch !== 'function')
-    refuse(TypeError, WHO, 'fetch', 'given where the platform has none', fetch);
+  if ((init as RequestInit | undefined)?.signal) deny('init.signal', 'left out: unsubscribing is the signal');
+  if (fetch === undefined && typeof globalThis.fetch !== 'function') deny('fetch', 'given where the platform has none');
   checkAddress(source);
-  if (!isLegal(() => new Headers(init?.headers))) refuse(TypeError, WHO, 'init.headers', 'legal HTTP headers', 'an illegal one');
+  if (!isLegal(() => new Headers(init?.headers))) deny('init.headers', 'legal HTTP headers');
 }
 
 function checkAddress(source: string | URL): void {
   const base = (globalThis.location as Location | undefined)?.href;
   let url: URL | undefined;
-  if (!isLegal(() => (url = new URL(source, base))) || url === undefined)
-    refuse(TypeError, WHO, 'source', 'a valid address', 'an invalid one');
-  if (url.username !== '' || url.password !== '')
-    refuse(TypeError, WHO, 'source', 'an address without a user and a password', 'one with them');
+  if (!isLegal(() => (url = new URL(source, base))) || url === undefined) deny('source', 'a valid address');
+  if (url.username !== '' || url.password !== '') deny('source', 'an address without a user and a password: they belong in a header');
+}
+
+/** Without what it was given: that may be secret. */
+function deny(option: string, range: string): never {
+  throw new TypeError(`${WHO}: ${option} must be ${range}.`);
 }
 
 function isLegal(task: () => unknown): boolean {

@@ -1,6 +1,7 @@
 import { asyncScheduler, type SchedulerLike, type Subscription } from 'rxjs';
 import { innermost } from '../core/call.js';
 import { classifyError, retryAfterOf } from '../gates/classifyError.js';
+import { refuse } from './checks.js';
 import { SseBackoff } from './sseBackoff.js';
 import { SseConnection, type SseResponder } from './sseConnection.js';
 import { isSseConnectionError, isSseStalledError, SseConnectionError, SseStalledError, type SseErrorInit } from './sseErrors.js';
@@ -174,7 +175,10 @@ export class SseStream implements AsyncIterator<ServerSentEvent, undefined>, Asy
     if (this.openedAt !== undefined && now - this.openedAt >= backoff.maxMs) backoff.succeeded();
     const after = retryAfterOf(fault, now);
     if (after !== undefined && after > backoff.maxMs) return undefined;
-    const ms = backoff.next(this.parser.retry, random());
+    const chance = random();
+    if (!(chance >= 0 && chance < 1))
+      refuse(RangeError, 'fromSse', 'what reconnect.random gives', 'from 0 up to, but not including, 1', chance);
+    const ms = backoff.next(this.parser.retry, chance);
     return ms === undefined || after === undefined ? ms : Math.max(ms, after);
   }
 

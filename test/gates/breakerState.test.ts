@@ -392,81 +392,85 @@ function windowOf({ kind, size, ...thresholds }: ModelRules): BreakerWindow {
 }
 
 describe('the breaker’s machine against a model that remembers everything', () => {
-  it('they agree after every step', () =>
-    fc.assert(
-      fc.property(rulesOf, fc.array(step, { maxLength: 120, size: 'max' }), (rules, steps) => {
-        const model = new BreakerModel(rules);
-        const machine = new BreakerState({ window: windowOf(rules), probes: rules.probes, probeMaxMs: rules.probeMaxMs });
-        const tickets: (Ticket & { over?: boolean })[] = [];
-        let now = T0;
-        let handles = 0;
-        const after = (phase: BreakerPhase | undefined): void => {
-          if (phase === 'open') machine.openFor(rules.openMs);
-          if (phase !== undefined) expect(phase).toBe(machine.phase);
-        };
-        const pick = (n: number): number | undefined => {
-          const running = [...tickets.keys()].filter((at) => tickets[at]?.over !== true);
-          return running.length === 0 ? undefined : running[n % running.length];
-        };
-        const perform = (each: Step): void => {
-          const at = 'which' in each ? pick(each.which) : undefined;
-          const ticket = at === undefined ? undefined : tickets[at];
-          if (each.do === 'wait') now += each.ms;
-          else if (each.do === 'enter') {
-            after(machine.advance(now));
-            const entered = model.enter(tickets.length, now);
-            expect(machine.room).toBe(entered);
-            if (!entered) return;
-            const fresh: Ticket = { generation: 0, grantedAt: 0, begunAt: undefined };
-            machine.take(fresh, now);
-            tickets.push(fresh);
-            if (each.begins) perform({ do: 'begin', which: tickets.length - 1 });
-          } else if (each.do === 'trip') {
-            after(machine.trip('x', now));
-            model.trip(now);
-          } else if (each.do === 'reset') {
-            after(machine.reset());
-            model.reset();
-          } else if (each.do === 'isolate') {
-            handles++;
-            after(machine.isolate());
-            model.isolate();
-          } else if (each.do === 'restore') {
-            if (handles === 0) return;
-            handles--;
-            after(machine.restore());
-            model.restore();
-          } else if (ticket === undefined || at === undefined || !('which' in each)) return;
-          else if (each.do === 'begin') {
-            ticket.begunAt ??= now;
-            model.begin(at, ticket.begunAt);
-          } else if (each.do === 'dismiss') {
-            machine.dismiss(ticket);
-            model.dismiss(at);
-            machine.end(ticket, { outcome: 'neutral', cancelled: true, cause: undefined }, now);
-            model.end(at, 'neutral', true, now);
-            ticket.over = true;
-          } else {
-            ticket.over = true;
-            after(machine.end(ticket, { outcome: each.outcome, cancelled: each.cancelled, cause: 'x' }, now));
-            model.end(at, each.outcome, each.cancelled, now);
+  it(
+    'they agree after every step',
+    () =>
+      fc.assert(
+        fc.property(rulesOf, fc.array(step, { maxLength: 120, size: 'max' }), (rules, steps) => {
+          const model = new BreakerModel(rules);
+          const machine = new BreakerState({ window: windowOf(rules), probes: rules.probes, probeMaxMs: rules.probeMaxMs });
+          const tickets: (Ticket & { over?: boolean })[] = [];
+          let now = T0;
+          let handles = 0;
+          const after = (phase: BreakerPhase | undefined): void => {
+            if (phase === 'open') machine.openFor(rules.openMs);
+            if (phase !== undefined) expect(phase).toBe(machine.phase);
+          };
+          const pick = (n: number): number | undefined => {
+            const running = [...tickets.keys()].filter((at) => tickets[at]?.over !== true);
+            return running.length === 0 ? undefined : running[n % running.length];
+          };
+          const perform = (each: Step): void => {
+            const at = 'which' in each ? pick(each.which) : undefined;
+            const ticket = at === undefined ? undefined : tickets[at];
+            if (each.do === 'wait') now += each.ms;
+            else if (each.do === 'enter') {
+              after(machine.advance(now));
+              const entered = model.enter(tickets.length, now);
+              expect(machine.room).toBe(entered);
+              if (!entered) return;
+              const fresh: Ticket = { generation: 0, grantedAt: 0, begunAt: undefined };
+              machine.take(fresh, now);
+              tickets.push(fresh);
+              if (each.begins) perform({ do: 'begin', which: tickets.length - 1 });
+            } else if (each.do === 'trip') {
+              after(machine.trip('x', now));
+              model.trip(now);
+            } else if (each.do === 'reset') {
+              after(machine.reset());
+              model.reset();
+            } else if (each.do === 'isolate') {
+              handles++;
+              after(machine.isolate());
+              model.isolate();
+            } else if (each.do === 'restore') {
+              if (handles === 0) return;
+              handles--;
+              after(machine.restore());
+              model.restore();
+            } else if (ticket === undefined || at === undefined || !('which' in each)) return;
+            else if (each.do === 'begin') {
+              ticket.begunAt ??= now;
+              model.begin(at, ticket.begunAt);
+            } else if (each.do === 'dismiss') {
+              machine.dismiss(ticket);
+              model.dismiss(at);
+              machine.end(ticket, { outcome: 'neutral', cancelled: true, cause: undefined }, now);
+              model.end(at, 'neutral', true, now);
+              ticket.over = true;
+            } else {
+              ticket.over = true;
+              after(machine.end(ticket, { outcome: each.outcome, cancelled: each.cancelled, cause: 'x' }, now));
+              model.end(at, each.outcome, each.cancelled, now);
+            }
+          };
+          for (const each of steps) {
+            perform(each);
+            const { phase, generation, attempt, lateResults, probesOut } = machine;
+            expect({ phase, generation, attempt, lateResults, probesOut, counts: machine.counts(now) }).toEqual({
+              phase: model.phase,
+              generation: model.generation,
+              attempt: model.attempt,
+              lateResults: model.late,
+              probesOut: model.probesOut,
+              counts: model.counts(now),
+            });
+            expect(probesOut).toBeLessThanOrEqual(rules.probes);
+            expect(machine.retryAfterMs(now)).toBeLessThanOrEqual(Math.max(rules.openMs, rules.probeMaxMs));
           }
-        };
-        for (const each of steps) {
-          perform(each);
-          const { phase, generation, attempt, lateResults, probesOut } = machine;
-          expect({ phase, generation, attempt, lateResults, probesOut, counts: machine.counts(now) }).toEqual({
-            phase: model.phase,
-            generation: model.generation,
-            attempt: model.attempt,
-            lateResults: model.late,
-            probesOut: model.probesOut,
-            counts: model.counts(now),
-          });
-          expect(probesOut).toBeLessThanOrEqual(rules.probes);
-          expect(machine.retryAfterMs(now)).toBeLessThanOrEqual(Math.max(rules.openMs, rules.probeMaxMs));
-        }
-      }),
-      { numRuns: 400 },
-    ));
+        }),
+        { numRuns: 400 },
+      ),
+    60_000,
+  );
 });

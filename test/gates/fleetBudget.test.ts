@@ -312,9 +312,11 @@ describe('tripping a budget', () => {
   it('#2.3 tells how many calls it stopped, and why', () => {
     const fleet = new FleetBudget({ name: 'fleet', microUsd: 1000 });
     let told: GateEvent | undefined;
+    const kinds = types(fleet);
     fleet.events$.subscribe((event) => (told = event));
     for (let i = 0; i < 15; i++) NEVER.pipe(ten(fleet)).subscribe({ error: () => undefined });
     fleet.trip('runaway');
+    expect(kinds.filter((kind) => kind === 'revoked')).toHaveLength(15);
     expect(told).toMatchObject({ type: 'tripped', cancelled: 15, cause: 'runaway', path: ['fleet'] });
     expect(fleet.snapshot()).toMatchObject({ inFlight: 0, tripped: true });
   });

@@ -175,7 +175,7 @@ describe('BudgetLine', () => {
     expect(desk.granted).toEqual(['a', 'c', 'b', 'd']);
   });
 
-  it('17: whoever leaves is gone, once, and a raise reaches those below', () => {
+  it('#17 whoever leaves is gone, once, and a raise reaches those below', () => {
     const fleet = node('fleet', 0);
     const agent = node('agent', 0, fleet);
     const desk = new Desk();

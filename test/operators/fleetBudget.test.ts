@@ -1,4 +1,19 @@
-import { concat, config, EMPTY, from, merge, NEVER, Observable, of, Subject, throwError, type MonoTypeOperatorFunction } from 'rxjs';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import {
+  concat,
+  config,
+  defer,
+  EMPTY,
+  from,
+  merge,
+  NEVER,
+  Observable,
+  of,
+  range,
+  Subject,
+  throwError,
+  type MonoTypeOperatorFunction,
+} from 'rxjs';
 import { fanOutScoped } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import type { GateEvent } from '../../src/gates/events.js';
@@ -201,7 +216,7 @@ describe('fleetBudget', () => {
 });
 
 describe('a fleetBudget that is unsubscribed', () => {
-  it('#2.3 while it waits: leaves the line, the source never starts', () =>
+  it('#2.3 #13 while it waits: leaves the line, the source never starts, and a smaller one behind it goes at once', () =>
     virtual(({ cold, expectObservable, expectSubscriptions, flush }) => {
       const fleet = new FleetBudget({ microUsd: 100 });
       const [one, two, three] = [cold('----a|'), cold('--b|'), cold('--c|')];
@@ -237,7 +252,7 @@ describe('a fleetBudget that is unsubscribed', () => {
     expect(books(fleet)).toBe(expected);
   });
 
-  it('#2.3 admitted, but waiting further in: has not started, and gets all back', () => {
+  it('#2.3 #18 admitted, but waiting further in: has not started, and gets all back', () => {
     const fleet = new FleetBudget({ microUsd: 100 });
     const closed = new Semaphore({ limit: 0 });
     const call = of('x').pipe(bulkhead(closed), fleetBudget(fleet, { estimate: 50 }));
@@ -280,6 +295,20 @@ describe('a fleetBudget that is unsubscribed', () => {
       at(5, () => all.unsubscribe());
       flush();
       expect(started).toBe(1);
+      expect(fleet.snapshot()).toMatchObject({ inFlight: 0, waiting: 0, microUsd: { spent: 0, reserved: 0 } });
+    }));
+
+  it('#8 10,000 that wait under one parent leave with it: nothing waits, nothing is armed, nothing was charged', () =>
+    virtual(({ scheduler }) => {
+      const fleet = new FleetBudget({ microUsd: 10 });
+      const holder = NEVER.pipe(fleetBudget(fleet, { estimate: 10, onCancel: 'seen' })).subscribe();
+      const all = range(10_000)
+        .pipe(fanOutScoped(() => of(1).pipe(fleetBudget(fleet, { estimate: 10, ...wait })), { concurrency: Infinity }))
+        .subscribe();
+      expect(fleet.snapshot().waiting).toBe(10_000);
+      all.unsubscribe();
+      holder.unsubscribe();
+      expect(scheduler.actions.filter((action) => !action.closed)).toHaveLength(0);
       expect(fleet.snapshot()).toMatchObject({ inFlight: 0, waiting: 0, microUsd: { spent: 0, reserved: 0 } });
     }));
 
@@ -396,6 +425,21 @@ describe('how a call of a fleetBudget ends', () => {
     expect(seen).toEqual(['b']);
     return new Promise((done) => setTimeout(done)).then(() => void (config.onUnhandledError = before));
   });
+});
+
+it('a call that waited runs in the async context of whoever subscribed it', () => {
+  const user = new AsyncLocalStorage<string>();
+  const fleet = new FleetBudget({ microUsd: 10 });
+  const seen: (string | undefined)[] = [];
+  const first = new Subject<void>();
+  const call = defer(() => of(user.getStore()));
+  const made = first.pipe(fleetBudget(fleet, { estimate: 10, actual: () => 0, chargeOnError: () => 0, onCancel: 'seen' }));
+  user.run('x', () => made.subscribe());
+  for (const name of ['ann', 'bob'])
+    user.run(name, () => call.pipe(fleetBudget(fleet, { estimate: 5, actual: () => 0, ...wait })).subscribe((value) => seen.push(value)));
+  first.next();
+  user.run('somebody else', () => first.complete());
+  expect(seen).toEqual(['ann', 'bob']);
 });
 
 describe('what a fleetBudget is given', () => {

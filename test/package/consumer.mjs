@@ -2,7 +2,7 @@
 // With the SDK and zod beside them, the other entries compile too.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -55,6 +55,13 @@ try {
   mkdirSync(join(folder, 'node_modules/rxfleet'), { recursive: true });
   execFileSync('tar', ['-xzf', tarball, '-C', 'node_modules/rxfleet', '--strip-components=1'], { cwd: folder });
   writeFileSync(join(folder, 'package.json'), '{ "name": "consumer", "private": true }');
+  const { bin, version } = JSON.parse(readFileSync(join(folder, 'node_modules/rxfleet/package.json'), 'utf8'));
+  const command = join('node_modules/rxfleet', bin.rxfleet);
+  assert.equal(
+    execFileSync(process.execPath, [command, '--version'], { cwd: folder, encoding: 'utf8' }),
+    `${version}\n`,
+    'the command needs no rxjs',
+  );
   install('rxjs');
 
   copyFileSync(join(root, 'test/types/root.ts'), join(folder, 'root.mts'));

@@ -277,6 +277,11 @@ describe('fromSse that reconnects', () => {
     expect(await errorOf(fromSse(() => answer(''), { reconnect: { maxRetries: 1, random } }))).toBe(boom);
   });
 
+  it.each([NaN, -0.1, 1, undefined])('a `random` that gives %s fails the stream', async (chance) => {
+    const reconnect = { maxRetries: 1, random: () => chance as number };
+    expect(await errorOf(fromSse(() => answer(''), { reconnect }))).toBeInstanceOf(RangeError);
+  });
+
   it('its connections are one call of the scope', async () => {
     const server = await startServer(({ open, response }, i) => {
       open('data: x\n\n');
