@@ -10,7 +10,7 @@ export class Entry<R, W> implements Due {
   turn = 0;
   decision: Decision | undefined = undefined;
   /** When a decision that nobody has picked up is forgotten. */
-  forgetAt = Infinity;
+  forgetAt: number = Infinity;
 
   constructor(
     readonly id: string,

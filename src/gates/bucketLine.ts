@@ -31,7 +31,7 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
   protected readonly plan: BucketPlan;
   protected readonly limits: BucketLimits;
   protected readonly backlog: BucketBacklog;
-  protected pausedUntil = -Infinity;
+  protected pausedUntil: number = -Infinity;
   private readonly bounds: BucketBounds;
   /** Those who had to give way, until they are told. */
   private dropped: { readonly waiter: W; readonly error: Error }[] = [];

@@ -32,7 +32,7 @@ export class Account {
   uncertain = 0;
   /** What calls took beyond their reservation when the limit did not allow it. */
   overrun = 0;
-  limit = Infinity;
+  limit: number = Infinity;
   private cap: number = MOST;
   private raised = 0;
   /** Amounts at which a fraction of the limit is reached; the first `told` of them were told. */

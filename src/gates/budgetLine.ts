@@ -46,7 +46,7 @@ export class BudgetLine<W> {
   }
 
   /** The innermost node that has no room, or at which somebody waits who came before `turn`. */
-  obstacle(node: LedgerNode, amounts: Amounts, turn = Infinity): LedgerNode | undefined {
+  obstacle(node: LedgerNode, amounts: Amounts, turn: number = Infinity): LedgerNode | undefined {
     const full = node.shortage(amounts)?.node;
     for (let each: LedgerNode | undefined = node; each !== undefined; each = each.parent)
       if (each === full || (this.spots.get(each)?.first?.turn ?? Infinity) < turn) return each;

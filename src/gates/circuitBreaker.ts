@@ -1,8 +1,8 @@
-/// <reference lib="esnext.disposable" />
 import { checkBreakerOptions, makeWindow, openTime, type CircuitAsk, type CircuitBreakerOptions } from './breakerOptions.js';
 import { BreakerState, type BreakerPhase, type Ticket, type Verdict } from './breakerState.js';
 import { checkBoolean } from './checks.js';
 import { classifyError, type ErrorKind } from './classifyError.js';
+import { disposing, type SelfDisposing } from './disposing.js';
 import { BadAskError, CircuitIsolatedError, CircuitOpenError, CircuitTrippedError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { guarded, LineGate, revokeAll } from './gateBase.js';
@@ -30,9 +30,8 @@ export interface CircuitSnapshot {
 }
 
 /** Undoes one `isolate()`. */
-export interface Isolation {
+export interface Isolation extends SelfDisposing {
   dispose(): void;
-  [Symbol.dispose](): void;
 }
 
 const NEUTRAL: Verdict = { outcome: 'neutral', cancelled: false, cause: undefined };
@@ -142,7 +141,7 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
       held = false;
       this.moved(this.machine.restore());
     };
-    return { dispose, [Symbol.dispose]: dispose };
+    return disposing({ dispose });
   }
 
   enter(ask: CircuitAsk, call: Call, caller: Caller): Withdraw {

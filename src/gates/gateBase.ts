@@ -1,6 +1,6 @@
-/// <reference lib="esnext.disposable" />
 import { asyncScheduler, defer, map, merge, Observable, of, Subject } from 'rxjs';
 import { checkGateOptions, type GateOptions } from './checks.js';
+import { Disposing } from './disposing.js';
 import { ResourceDisposedError } from './errors.js';
 import type { GateEvent, GateEventBody } from './events.js';
 import { nothing, type Call, type CallEnd, type Caller, type Withdraw } from './gate.js';
@@ -14,7 +14,7 @@ export interface DisposeOptions {
 }
 
 /** What every gate of ours has: a name, a clock, events, a picture of itself, an end. */
-export abstract class GateBase<Snapshot> {
+export abstract class GateBase<Snapshot> extends Disposing {
   readonly name: string;
   protected readonly timer: GateTimer;
   protected disposed = false;
@@ -25,6 +25,7 @@ export abstract class GateBase<Snapshot> {
   private telling: GateEvent[] | undefined = undefined;
 
   constructor(who: string, defaultName: string, options: GateOptions) {
+    super();
     checkGateOptions(who, options);
     this.name = options.name ?? defaultName;
     this.timer = new GateTimer(options.scheduler ?? asyncScheduler, () => this.onWake());
@@ -55,10 +56,6 @@ export abstract class GateBase<Snapshot> {
       this.tell({ type: 'disposed' });
     }
     if (options.cancelInFlight) revokeAll(this.live.all(), () => new ResourceDisposedError(this.name));
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   protected get scheduler(): GateTimer['scheduler'] {

@@ -60,7 +60,6 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
   private readonly machine: RetryState;
   private readonly court: RetryJudge;
   private readonly line: RetryLine = new RetryLine();
-  private granting = false;
 
   constructor(options: RetryGateOptions = {}) {
     super(WHO, 'retry', options);
@@ -106,10 +105,9 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
     return undefined;
   }
 
-  /** @internal Downstream has heard of an end. During the slow start a throttle of the same frame counts first. */
+  /** @internal Downstream has heard of an end: who waits comes in at the end of this frame, so that a throttle in it counts first. */
   letIn(): void {
-    if (this.machine.phase === 'open') this.pump();
-    else this.arm();
+    this.arm();
   }
 
   // An attempt has failed
@@ -178,7 +176,6 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
 
   private withdraw(lease: RetryLease): void {
     if (!this.line.remove(lease)) return;
-    this.relax();
     this.arm();
     if (this.watched) this.tell({ type: 'withdrawn', path: lease.call.scope.path });
   }
@@ -218,24 +215,18 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
     guarded(this.scheduler, () => lease.caller.refused(error as Error));
   }
 
-  /** Lets in whoever may go, in turn. A loop: what a grant starts may end at once and call back in. */
+  /** Lets in whoever may go, in turn. A loop: what a grant starts may end at once. */
   private pump(): void {
-    if (this.granting) return;
-    this.granting = true;
-    try {
-      for (let lease = this.next(); lease !== undefined; lease = this.next()) {
-        const granted = lease;
-        this.line.remove(granted);
-        guarded(this.scheduler, () => this.grant(granted));
-      }
-    } finally {
-      this.granting = false;
+    for (let lease = this.next(); lease !== undefined; lease = this.next()) {
+      const granted = lease;
+      this.line.remove(granted);
+      guarded(this.scheduler, () => this.grant(granted));
     }
     this.arm();
   }
 
   private next(): RetryLease | undefined {
-    return this.machine.room && !this.disposed ? this.line.head : undefined;
+    return this.machine.room ? this.line.head : undefined;
   }
 
   private grant(lease: RetryLease): void {
@@ -243,7 +234,6 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
     this.machine.take(lease, now);
     this.live.add(lease);
     if (lease.attempts++ === 0) this.begin(lease, now);
-    this.relax();
     this.tellAdmitted(lease);
     lease.since = undefined;
     lease.caller.granted(lease);
@@ -264,7 +254,7 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
 
   /** Sees to it that the timer rings when somebody can go on, in this frame if that is now; never if nobody waits. */
   private arm(): void {
-    if (this.granting || this.disposed) return;
+    if (this.disposed) return;
     const turn = this.line.length === 0 ? Infinity : this.machine.room ? -Infinity : this.machine.nextAt;
     const at = Math.min(turn, this.line.dueAt);
     if (at === Infinity) this.timer.stop();

@@ -104,7 +104,7 @@ export class RetryJudge {
     const { jitterMs = 25, random = defaultRandom } = this.options;
     return {
       backoffMs: this.usable('jitter', this.backoff.delayMs(this.machine.level + 1)),
-      jitterMs: jitterMs === 0 ? 0 : this.usable('random', Math.min(jitterMs, Math.ceil(random() * jitterMs))),
+      jitterMs: jitterMs === 0 ? 0 : this.usable('random', Math.ceil(random() * jitterMs)),
     };
   }
 
@@ -114,7 +114,7 @@ export class RetryJudge {
   }
 
   private usable(what: string, ms: number): number {
-    if (!(ms >= 0)) throw new BadAskError(this.gate, `what ${what} makes`, 'a number of milliseconds, 0 or more', ms);
+    if (!(ms >= 0 && ms < Infinity)) throw new BadAskError(this.gate, `what ${what} makes`, 'a number of milliseconds, 0 or more', ms);
     return ms;
   }
 }

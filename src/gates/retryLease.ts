@@ -20,7 +20,7 @@ export class RetryLease extends Waiter implements RetryRecord, Due {
   attempts = 0;
   failures = 0;
   throttles = 0;
-  giveUpAt = Infinity;
+  giveUpAt: number = Infinity;
   /** Values of earlier attempts. */
   emitted = 0;
   /** Of the last attempt. */

@@ -33,9 +33,9 @@ export class RetryState {
   /** Pauses since the last success. */
   level = 0;
   /** Until when it is closed. */
-  until = 0;
+  until: number = -Infinity;
   /** How many calls of the slow start may be in flight at once. */
-  allowance = Infinity;
+  allowance: number = Infinity;
   private jitterMs = 0;
   private proven = false;
   /** Calls of the slow start that are in flight, the oldest first. */
@@ -119,7 +119,7 @@ export class RetryState {
   }
 
   private pause(until: number): boolean {
-    if (this.phase === 'closed' && until <= this.until) return false;
+    if (until <= this.until) return false;
     this.phase = 'closed';
     this.until = until;
     return true;

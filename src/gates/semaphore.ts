@@ -136,6 +136,7 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     if (typeof ask !== 'object' || ask === null) throw new BadAskError(this.name, 'what is asked', 'an object', ask);
     const permits = askCount(this.name, 'permits', ask.permits ?? 1, 1);
     const priority = askNumber(this.name, 'priority', ask.priority ?? 0);
+    if (ask.key !== undefined && typeof ask.key !== 'string') throw new BadAskError(this.name, 'key', 'a string', ask.key);
     const holder = call.heldAbove(this);
     if (holder !== undefined) throw new ReentrantAcquireError(this.name, call.scope.path, holder);
     if (this.never(permits)) throw this.tooMany(permits);

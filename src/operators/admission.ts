@@ -151,6 +151,9 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private missed = false;
   /** Stopped, and waits for nothing but to be told. */
   private held = false;
+  /** Whether `settle` runs, and how many gates are to be pumped when it has. */
+  private unwinding = false;
+  private unpumped = 0;
   /** The gates are being told of the end. */
   private settling = false;
   private last: T | undefined = undefined;
@@ -258,9 +261,21 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     for (let node: Admission<unknown> | undefined = this.anybody; node !== undefined && !node.sure; node = node.outer) node.sure = true;
   }
 
-  /** Where the call around this one goes on although this one has ended without starting, it does work of its own. */
+  /** The next may come in when everybody further out has been told as well. */
   override settle(): void {
-    super.settle();
+    const { unwinding } = this;
+    this.unwinding = true;
+    try {
+      super.settle();
+    } finally {
+      this.unwinding = unwinding;
+      if (!unwinding && this.unpumped > 0) this.pumpFrom(0, this.unpumped);
+    }
+    this.tellOuter();
+  }
+
+  /** Where the call around this one goes on although this one has ended without starting, it does work of its own. */
+  private tellOuter(): void {
     const { outer } = this;
     if (outer === undefined || this.started || !this.over) return;
     if (outer.launching) outer.missed = true;
@@ -356,7 +371,8 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
       super.close();
     } finally {
       this.last = undefined;
-      if (natural) this.pumpFrom(0, passed);
+      if (natural && this.unwinding) this.unpumped = passed;
+      else if (natural) this.pumpFrom(0, passed);
     }
   }
 
@@ -379,6 +395,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   }
 
   private pumpFrom(first: number, end: number): void {
+    this.unpumped = 0;
     for (let i = end - 1; i >= first; i--) this.stages[i]?.tell('pump');
   }
 

@@ -1,7 +1,9 @@
 import type { MonoTypeOperatorFunction } from 'rxjs';
-import { checkCount, checkNumber } from '../gates/checks.js';
+import { checkCount, checkNumber, refuse } from '../gates/checks.js';
 import type { PermitAsk, Semaphore } from '../gates/semaphore.js';
 import { gated } from './admit.js';
+
+const WHO = 'bulkhead';
 
 /**
  * Lets a limited number of calls run at once, across everything that shares the semaphore.
@@ -34,10 +36,14 @@ import { gated } from './admit.js';
  * @see tokenBucket for calls per time instead of calls at once
  */
 export function bulkhead<T>(semaphore: Semaphore, ask: PermitAsk | (() => PermitAsk) = {}): MonoTypeOperatorFunction<T> {
-  if (typeof ask !== 'function') {
-    const { permits = 1, priority = 0 } = ask;
-    checkCount('bulkhead', 'permits', permits, 1);
-    checkNumber('bulkhead', 'priority', priority, 'a number', (n) => !Number.isNaN(n));
-  }
-  return gated('bulkhead', semaphore, ask);
+  if (typeof ask !== 'function') checkAsk(ask);
+  return gated(WHO, semaphore, ask);
+}
+
+function checkAsk(ask: PermitAsk): void {
+  if (typeof ask !== 'object' || ask === null) refuse(TypeError, WHO, 'ask', 'an object or a function', ask);
+  const { permits, key, priority } = ask;
+  if (permits !== undefined) checkCount(WHO, 'permits', permits, 1);
+  if (key !== undefined && typeof key !== 'string') refuse(TypeError, WHO, 'key', 'a string', key);
+  if (priority !== undefined) checkNumber(WHO, 'priority', priority, 'a number', (n) => !Number.isNaN(n));
 }

@@ -11,7 +11,7 @@ const KEPT_SIZE = 65_536;
  */
 export class SseLines {
   /** The most bytes that a line may have, finished or not. */
-  room = Infinity;
+  room: number = Infinity;
   private chunk: Uint8Array = new Uint8Array(0);
   private at = 0;
   /** Where the chunk's next CR is, if that is known. */
