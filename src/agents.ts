@@ -22,7 +22,15 @@ export { conversation, type Conversation } from './sources/conversation.js';
 export { turn } from './sources/turn.js';
 export type { TurnOptions, TurnTimeouts } from './sources/turnPlan.js';
 export type { TurnEvent } from './sources/turnEvent.js';
-export { agent, type AgentDone, type AgentEvent, type AgentOptions, type AgentTimeouts, type AgentUsage } from './sources/agent.js';
+export {
+  agent,
+  type AgentDone,
+  type AgentEvent,
+  type AgentMessage,
+  type AgentOptions,
+  type AgentTimeouts,
+  type AgentUsage,
+} from './sources/agent.js';
 export {
   ConnectionLostError,
   ConversationBusyError,
@@ -48,5 +56,5 @@ export {
 export { modelGuard, type ModelGuard, type ModelGuardOptions } from './sources/modelGuard.js';
 export { rateLimitMiddleware } from './sources/rateLimits.js';
 export { repairHistory, type HistoryRepair } from './sources/repairHistory.js';
-export type { ToolRequest } from './sources/toolRun.js';
+export type { ToolRequest, ToolRules } from './sources/toolGates.js';
 export type { UsageRecord } from './sources/usageRecord.js';

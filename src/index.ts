@@ -4,6 +4,7 @@ export { failWithin } from './operators/failWithin.js';
 export { scoped } from './operators/scoped.js';
 export type { DeadlineEnd } from './operators/deadline.js';
 export type { ScopeOptions } from './core/options.js';
+export { drawTree } from './core/drawTree.js';
 export {
   DeadlineExceededError,
   isDeadlineExceededError,
@@ -81,6 +82,7 @@ export {
   type TokenCounts,
 } from './gates/prices.js';
 export { RetryGate, type RetrySnapshot } from './gates/retryGate.js';
+export type { Jitter } from './gates/backoff.js';
 export type { RetryAsk, RetryBudgetOptions, RetryGateOptions } from './gates/retryOptions.js';
 export { TokenBucket, type BucketAsk } from './gates/tokenBucket.js';
 export type { QuietTripKind, TripKind, TripRecord } from './gates/tripRecord.js';

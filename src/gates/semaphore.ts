@@ -110,7 +110,7 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
 
   /**
    * Changes the number of permits: more let waiting calls in at once; fewer stop nobody, and nobody comes in until enough
-   * have been given back. 0 holds everybody; waiting calls that ask for more than a higher limit are refused.
+   * have been given back. Waiting calls that ask for more than the new limit are refused; 0 holds everybody.
    */
   setLimit(limit: number): void {
     checkCount(WHO, 'limit', limit, 0, true);

@@ -239,6 +239,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
 
   private launch(): void {
     this.begun();
+    if (this.state >= CANCELLING) return;
     this.launching = true;
     this.asked = this.missed = false;
     try {
@@ -279,7 +280,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     const { outer } = this;
     if (outer === undefined || this.started || !this.over) return;
     if (outer.launching) outer.missed = true;
-    else if (outer.state === OPEN) outer.beSure();
+    else if (outer.asked && outer.state === OPEN) outer.beSure();
   }
 
   // While it runs
@@ -410,7 +411,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private repeat(again: () => Withdraw, passed: number): void {
     this.reopen();
     this.failure = undefined;
-    this.settling = this.started = this.sure = false;
+    this.settling = this.started = this.sure = this.asked = false;
     this.attempt++;
     this.opening = true;
     this.pumpFrom(this.passed, passed);

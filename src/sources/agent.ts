@@ -1,6 +1,12 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import { concat, defer, finalize, of, repeat, takeWhile, tap, type Observable } from 'rxjs';
-import { DirectObservable } from '../core/direct.js';
+import { concat, defer, EMPTY, finalize, from, isObservable, Observable, of, repeat, tap } from 'rxjs';
+import { innermost } from '../core/call.js';
+import { DirectObservable, type Sink } from '../core/direct.js';
+import type { ScopeNode } from '../core/node.js';
+import type { ScopeOptions } from '../core/options.js';
+import { DepthGate, type DepthGateOptions } from '../gates/depthGate.js';
+import { isGate } from '../operators/admit.js';
+import { depthLimit } from '../operators/depthLimit.js';
 import { CallScope } from './callScope.js';
 import { checkCount, refuse } from './checks.js';
 import type { Ledger } from './conversation.js';
@@ -16,6 +22,17 @@ export interface AgentOptions extends Omit<TurnOptions, 'timeouts'> {
   readonly maxTurns?: number | undefined;
   /** Time limits, nested in each other. Default: none. */
   readonly timeouts?: AgentTimeouts | undefined;
+  /**
+   * Bounds of the tree of agents that start agents: `maxDepth` (0: none below this one), `maxFanOut` and `maxLive` (at once), `maxTotal` (ever), or a
+   * gate that several trees share. Agents below inherit them; one that is refused errors with DepthLimitError. Default: those of the agent around
+   * this one, if there is one.
+   */
+  readonly limits?: DepthGate | Omit<DepthGateOptions, 'name'> | undefined;
+  /**
+   * What people say while the agent runs: it joins the conversation between turns, in the order in which it came, and each is acknowledged by an
+   * event of type `message`. While there is something unread the agent goes on. An error of it is the agent's.
+   */
+  readonly inbox$?: Observable<MessageParam['content']> | undefined;
 }
 
 /** Milliseconds; each limit holds inside of the one after it. */
@@ -45,12 +62,23 @@ export interface AgentDone {
   /** All messages, ready to be continued. */
   readonly history: MessageParam[];
   readonly usage: AgentUsage;
+  /** What came in through `inbox$` too late, or after `maxTurns`. */
+  readonly unread: readonly MessageParam['content'][];
+}
+
+/** Something that came in through `inbox$` has joined the conversation; the next turn answers it. */
+export interface AgentMessage {
+  readonly type: 'message';
+  /** The turn after which it joined. */
+  readonly turn: number;
+  readonly content: MessageParam['content'];
 }
 
 /** What happens in an agent: the events of its turns, and how it ended. */
-export type AgentEvent = TurnEvent | AgentDone;
+export type AgentEvent = TurnEvent | AgentMessage | AgentDone;
 
 const MAX_TURNS = 10;
+const MAX_UNREAD = 1_000;
 
 /**
  * A model with tools, turn after turn, until it is done: a stream of everything that happens, in a scope of its own.
@@ -63,24 +91,47 @@ const MAX_TURNS = 10;
  * @see {@link turn} for one turn
  */
 export function agent(options: AgentOptions): Observable<AgentEvent> {
-  const { name = 'agent', maxTurns = MAX_TURNS, ...others } = options;
+  const { name = 'agent', maxTurns = MAX_TURNS, limits, inbox$, ...others } = options;
   if (typeof name !== 'string') refuse(TypeError, 'agent', 'name', 'a string', name);
   checkCount('agent', 'maxTurns', maxTurns);
+  if (inbox$ !== undefined && !isObservable(inbox$)) refuse(TypeError, 'agent', 'inbox$', 'an Observable', inbox$);
+  if (limits !== undefined && !isGate(limits)) new DepthGate(limits);
   const { workflow } = others.timeouts ?? {};
   const plan = planTurn('agent', others, name);
-  return new DirectObservable((sink) => {
-    const scope = new AgentScope(sink, plan.scope);
-    if (workflow !== undefined) scope.setDeadline(workflow);
-    scope.begin(() => {
-      const ledger = plan.open();
-      ledger.acquire();
-      return new AgentRun(plan, ledger, scope, maxTurns).events().pipe(finalize(() => ledger.release()));
+  const run = (tree: DepthGate | undefined): DirectObservable<AgentEvent> =>
+    new DirectObservable((sink) => {
+      const scope = new AgentScope(sink, plan.scope, tree);
+      if (workflow !== undefined) scope.setDeadline(workflow);
+      scope.begin(() => {
+        const ledger = plan.open();
+        ledger.acquire();
+        return new AgentRun(plan, ledger, scope, maxTurns, inbox$).events().pipe(finalize(() => ledger.release()));
+      });
     });
+  return new DirectObservable((sink) => {
+    const around = innermost(plan.scope.within as ScopeNode | undefined);
+    const tree = limits === undefined ? treeOf(around) : isGate(limits) ? limits : new DepthGate({ ...limits, name: 'agents' });
+    const bounded = tree === undefined ? run(undefined) : run(tree).pipe(depthLimit(tree, plan.scope.within));
+    (bounded as DirectObservable<AgentEvent>).begin(sink);
   });
+}
+
+/** The bounds that the agent around a scope is under. */
+function treeOf(scope: ScopeNode | undefined): DepthGate | undefined {
+  for (let node = scope; node !== undefined; node = node.up) if (node instanceof AgentScope) return node.tree;
+  return undefined;
 }
 
 /** An agent is one level deeper than what started it. */
 class AgentScope extends CallScope<AgentEvent> {
+  constructor(
+    out: Sink<AgentEvent>,
+    options: ScopeOptions,
+    readonly tree: DepthGate | undefined,
+  ) {
+    super(out, options);
+  }
+
   override get depth(): number {
     return super.depth + 1;
   }
@@ -88,6 +139,8 @@ class AgentScope extends CallScope<AgentEvent> {
 
 class AgentRun {
   private turns = 0;
+  private goesOn = false;
+  private readonly unread: MessageParam['content'][] = [];
   private last: (TurnEvent & { readonly type: 'turn' }) | undefined = undefined;
   private readonly usage = { input_tokens: 0, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 };
 
@@ -96,19 +149,43 @@ class AgentRun {
     private readonly ledger: Ledger,
     private readonly scope: AgentScope,
     private readonly maxTurns: number,
+    private readonly inbox$: AgentOptions['inbox$'],
   ) {}
 
   events(): Observable<AgentEvent> {
-    const { plan, ledger, scope } = this;
-    const turns = defer(() => new TurnRun(plan, ledger, scope, ++this.turns).events()).pipe(
-      tap((event) => this.note(event)),
-      repeat(),
-      takeWhile((event) => event.type !== 'turn' || (event.continues && this.turns < this.maxTurns), true),
-    );
-    return concat(
+    const { plan, ledger, scope, inbox$ } = this;
+    const turn = defer(() => new TurnRun(plan, ledger, scope, ++this.turns).events()).pipe(tap((event) => this.note(event)));
+    const turns = concat(
+      turn,
+      defer(() => this.readInbox()),
+    ).pipe(repeat({ delay: () => (this.goesOn ? of(true) : EMPTY) }));
+    const all = concat(
       turns,
       defer(() => of(this.done())),
     );
+    if (inbox$ === undefined) return all;
+    return new Observable((out) => {
+      out.add(
+        inbox$.subscribe({
+          next: (content) => {
+            if (this.unread.push(content) > MAX_UNREAD)
+              out.error(new RangeError(`agent: more than ${MAX_UNREAD} messages of inbox$ wait.`));
+          },
+          error: (error: unknown) => out.error(error),
+        }),
+      );
+      out.add(all.subscribe(out));
+    });
+  }
+
+  /** Between turns: what people have said joins the conversation. */
+  private readInbox(): Observable<AgentMessage> {
+    const { unread, ledger, turns: turn } = this;
+    const room = turn < this.maxTurns;
+    const read = room ? unread.splice(0) : [];
+    for (const content of read) ledger.append({ role: 'user', content });
+    this.goesOn = room && (read.length > 0 || this.last?.continues === true);
+    return from(read.map((content): AgentMessage => ({ type: 'message', turn, content })));
   }
 
   private note(event: TurnEvent): void {
@@ -129,6 +206,7 @@ class AgentRun {
       text,
       history: [...history],
       usage: { ...this.usage },
+      unread: [...this.unread],
     };
   }
 }

@@ -1,3 +1,4 @@
+import { isGate } from '../operators/admit.js';
 import { checkScopeOptions } from '../core/options.js';
 import type { ScopeContext } from '../core/types.js';
 
@@ -34,4 +35,9 @@ export function checkContext(who: string, ctx: ScopeContext | undefined): void {
 /** Throws unless it is what `guard` returns, or nothing. */
 export function checkGuard(who: string, option: string, guard: unknown): void {
   if (guard !== undefined && typeof guard !== 'function') refuse(TypeError, who, option, 'what guard() returns', guard);
+}
+
+/** Throws unless it is a gate, or nothing. */
+export function checkGate(who: string, option: string, gate: unknown): void {
+  if (gate !== undefined && !isGate(gate)) refuse(TypeError, who, option, 'a gate', gate);
 }

@@ -60,6 +60,11 @@ export class Ledger implements Conversation {
     this.ids = undefined;
   }
 
+  /** Adds what was said between two turns of whoever continues it. */
+  append(message: MessageParam): void {
+    this.settled.push(message);
+  }
+
   acquire(): void {
     if (this.busy) throw new ConversationBusyError();
     this.busy = true;

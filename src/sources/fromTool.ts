@@ -3,13 +3,14 @@ import { DirectObservable, type Sink } from '../core/direct.js';
 import { DeadlineExceededError, isDeadlineExceededError, ScopeError } from '../core/errors.js';
 import { CANCELLING } from '../core/node.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
-import type { Guard } from '../operators/guard.js';
 import { ownError } from './callScope.js';
 import { checkContext, checkGuard, checkMilliseconds, refuse } from './checks.js';
 import { UnknownToolError } from './errors.js';
+import { isSdkTool, sdkDefinition, type SdkTool } from './fromSdkTool.js';
 import type { AnyTool, Tool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
-import { Invocation, ToolRun, type ToolPhase, type ToolRequest } from './toolRun.js';
+import type { ToolRules } from './toolGates.js';
+import { Invocation, ToolRun, type ToolPhase } from './toolRun.js';
 
 /** What the model asks for. A `tool_use` block is one. */
 export interface ToolUse {
@@ -29,6 +30,8 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
       /** Labels from the root scope down to the tool. */
       readonly path: readonly string[];
     }
+  /** A person is asked whether it may run; `id` names the request at the approval gate. */
+  | { readonly type: 'approval'; readonly input: unknown; readonly path: readonly string[] }
   /** What the tool told with `progress`, and every value but the last of an Observable or an async iterable. */
   | { readonly type: 'progress'; readonly value: unknown }
   /** It is over, and so is everything that it had started. */
@@ -54,12 +57,7 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
     }
 );
 
-export interface FromToolOptions {
-  /** Gates that the call passes once its input is fine. Its own time limit begins when it has passed them. */
-  readonly guard?: Guard<ToolRequest> | undefined;
-  /** Milliseconds that the call may take, where the tool has no `timeoutMs` of its own. */
-  readonly timeoutMs?: number | undefined;
-}
+export type FromToolOptions = ToolRules;
 
 /** A call whose course comes out as events. It never errors. With `hear`, the events go there, and only the end comes out. */
 class EventRun extends ToolRun<ToolEvent> {
@@ -84,6 +82,11 @@ class EventRun extends ToolRun<ToolEvent> {
   protected override tellStarted(input: unknown): void {
     const { id, name } = this.use;
     this.tell({ id, name, type: 'started', input, attempt: this.attempt, path: this.path });
+  }
+
+  protected override tellAsking(input: unknown): void {
+    const { id, name } = this.use;
+    this.tell({ id, name, type: 'approval', input, path: this.path });
   }
 
   override tellProgress(value: unknown): void {
@@ -121,8 +124,8 @@ class EventRun extends ToolRun<ToolEvent> {
 
   /** Behind a guard the time limit of the tool is an error of its call. */
   private timedOut(error: unknown): boolean {
-    const { guard, timeoutMs } = this.invocation;
-    return guard !== undefined && this.phase === 'run' && isDeadlineExceededError(error) && error.ms === timeoutMs;
+    const { timeoutMs } = this.invocation;
+    return this.gated && this.phase === 'run' && isDeadlineExceededError(error) && error.ms === timeoutMs;
   }
 }
 
@@ -131,7 +134,7 @@ class EventRun extends ToolRun<ToolEvent> {
  *
  * *When to use*: in a loop of your own around the model. `turn` and `agent` do it for you.
  *
- * @param tools - one tool, or several of which the call names one
+ * @param tools - one tool, or several of which the call names one: made with `tool()`, `fromMcp`, or by the SDK's own helpers
  * @param toolUse - a `tool_use` block of the model: `id`, `name` and `input`
  * @param ctx - the scope of the call. Default: the one in whose synchronous subscribe chain it is subscribed, if any
  * @param options - `guard`, what {@link guard} returns: gates that the call passes once its input is fine
@@ -145,9 +148,14 @@ export function fromTool<O>(
   ctx?: ScopeContext,
   options?: FromToolOptions,
 ): Observable<ToolEvent<O>>;
-export function fromTool(tools: readonly AnyTool[], toolUse: ToolUse, ctx?: ScopeContext, options?: FromToolOptions): Observable<ToolEvent>;
 export function fromTool(
-  tools: AnyTool | readonly AnyTool[],
+  tools: SdkTool | readonly (AnyTool | SdkTool)[],
+  toolUse: ToolUse,
+  ctx?: ScopeContext,
+  options?: FromToolOptions,
+): Observable<ToolEvent>;
+export function fromTool(
+  tools: AnyTool | SdkTool | readonly (AnyTool | SdkTool)[],
   toolUse: ToolUse,
   ctx?: ScopeContext,
   options: FromToolOptions = {},
@@ -155,7 +163,7 @@ export function fromTool(
   checkContext('fromTool', ctx);
   checkGuard('fromTool', 'guard', options.guard);
   if (options.timeoutMs !== undefined) checkMilliseconds('fromTool', 'timeoutMs', options.timeoutMs);
-  const definitions = (typeof tools === 'function' ? [tools] : tools).map((each) => definitionOf('fromTool', each));
+  const definitions = (isList(tools) ? tools : [tools]).map((each) => definitionOf('fromTool', each));
   const definition = definitions.find(({ name }) => name === toolUse.name);
   return definition === undefined ? defer(() => of(unknownTool(toolUse, definitions))) : toolEvents(definition, toolUse, ctx, options);
 }
@@ -177,8 +185,13 @@ export function unknownTool({ id, name }: { readonly id: string; readonly name: 
   return { id, name, type: 'failed', phase: 'input', error: new UnknownToolError(name, names), effect: 'none' };
 }
 
-/** Throws unless it was made with `tool()`. */
+function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
+}
+
+/** Throws unless it was made with `tool()`, or by the SDK. */
 export function definitionOf(who: string, each: unknown): ToolDefinition {
+  if (isSdkTool(each)) return sdkDefinition(who, each);
   const definition = typeof each === 'function' ? (each as Partial<AnyTool>).definition : undefined;
   if (definition === undefined) refuse(TypeError, who, 'tools', 'made with tool()', each);
   return definition;

@@ -2,9 +2,10 @@ import type Anthropic from '@anthropic-ai/sdk';
 import { isDeadlineExceededError, rootReason } from '../core/errors.js';
 import type { CancelReason } from '../core/types.js';
 import { isGateError } from '../gates/errors.js';
+import { contentOfError } from './errorContent.js';
 import { isToolInputCutOffError, isToolInputError } from './errors.js';
 import type { ToolEvent } from './fromTool.js';
-import { contentOf, cut } from './resultContent.js';
+import { contentOf, cut, type ResultContent } from './resultContent.js';
 import { saidBy } from './words.js';
 
 export type ToolResult = Anthropic.Messages.ToolResultBlockParam;
@@ -30,7 +31,7 @@ function inBlock(event: ToolEvent, maxChars: number): ToolResult | undefined {
     case 'result':
       return { type: 'tool_result', tool_use_id: event.id, content: contentOf(event.output, maxChars) };
     case 'failed':
-      return errorResult(event.id, cut(wordsOfFailure(event), maxChars));
+      return errorResult(event.id, saidInBlocks(event, maxChars) ?? cut(wordsOfFailure(event), maxChars));
     case 'cancelled':
       return errorResult(event.id, cut(wordsOfCancel(event), maxChars));
     default:
@@ -38,8 +39,12 @@ function inBlock(event: ToolEvent, maxChars: number): ToolResult | undefined {
   }
 }
 
-export function errorResult(id: string, content: string): ToolResult {
+export function errorResult(id: string, content: ResultContent): ToolResult {
   return { type: 'tool_result', tool_use_id: id, content, is_error: true };
+}
+
+function saidInBlocks({ phase, error }: ToolEvent & { readonly type: 'failed' }, maxChars: number): ResultContent | undefined {
+  return phase === 'run' ? contentOfError(error, maxChars) : undefined;
 }
 
 function wordsOfFailure({ name, phase, error, effect }: ToolEvent & { readonly type: 'failed' }): string {

@@ -2,6 +2,7 @@ import type Anthropic from '@anthropic-ai/sdk';
 import type { Observable } from 'rxjs';
 import type { z } from 'zod';
 import type { Scope, ScopeContext } from '../core/types.js';
+import type { LockKeys } from '../gates/keyedLock.js';
 import { define, type ToolDefinition } from './toolDefinition.js';
 import { invoke } from './toolRun.js';
 
@@ -51,6 +52,13 @@ export interface ToolOptions<I extends z.ZodType, R> {
   readonly timeoutMs?: number | undefined;
   /** Milliseconds that a stopped call may take to acknowledge before it is abandoned. Default 5000; Infinity waits for ever. */
   readonly graceMs?: number | undefined;
+  /**
+   * What a call reads and writes, by keys of your own such as `file:a.txt`: in a turn, calls that conflict run one after the other, in the order in
+   * which they were made, all others in parallel.
+   */
+  readonly resources?: ((input: z.output<I>) => LockKeys) | undefined;
+  /** Whether a person has to be asked first, at the `approvals` of the turn or agent. Default false. */
+  readonly needsApproval?: boolean | ((input: z.output<I>) => boolean) | undefined;
   /** More fields of the API's tool: `strict`, `cache_control`, `defer_loading` and so on. */
   readonly api?: Partial<Omit<Anthropic.Messages.Tool, 'name' | 'description' | 'input_schema'>> | undefined;
   /** Does the work. It is given the parsed input. */
@@ -99,7 +107,11 @@ export function tool<I extends z.ZodType, O extends z.ZodType>(
 ): Tool<z.input<I>, z.output<O>>;
 export function tool<I extends z.ZodType, R>(options: ToolOptions<I, R> & { readonly output?: never }): Tool<z.input<I>, Unwrapped<R>>;
 export function tool(options: ToolOptions<z.ZodType, unknown> & { readonly output?: z.ZodType }): AnyTool {
-  const definition = define(options);
+  return toolOf(define(options));
+}
+
+/** The function that makes the calls of what is defined. */
+export function toolOf(definition: ToolDefinition): AnyTool {
   const call = (input: unknown, ctx?: ScopeContext): Observable<unknown> => invoke(definition, input, ctx);
   Object.defineProperty(call, 'name', { value: definition.name });
   return Object.assign(call, { definition });

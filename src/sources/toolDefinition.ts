@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { checkFunction } from '../core/options.js';
 import { checkMilliseconds, checkOneOf, refuse } from './checks.js';
 import type { ToolCall, ToolEffect, ToolOptions } from './tool.js';
+import type { ResourcesOf } from './toolGates.js';
 
 /** What a tool is, as data. */
 export interface ToolDefinition {
@@ -15,6 +16,10 @@ export interface ToolDefinition {
   readonly timeoutMs: number | undefined;
   /** Milliseconds; undefined for the default of scopes. */
   readonly graceMs: number | undefined;
+  /** What a call reads and writes; undefined if the tool does not say. */
+  readonly resources: ResourcesOf | undefined;
+  /** Whether a person has to be asked about a call with this input. */
+  readonly needsApproval: (input: unknown) => boolean;
   /** The tool as the Messages API wants it: its name, its description and the JSON schema of its input. */
   toApi(): Anthropic.Messages.Tool;
   /** @internal */
@@ -26,10 +31,10 @@ const EFFECTS: readonly ToolEffect[] = ['none', 'idempotent', 'unsafe'];
 
 type Options = ToolOptions<z.ZodType, unknown> & { readonly output?: z.ZodType };
 
-/** Checks the options of a tool and completes them. */
-export function define(options: Options): ToolDefinition {
+/** Checks the options of a tool and completes them. `sent` is what the API is given, for tools that bring a schema of their own. */
+export function define(options: Options, sent?: Anthropic.Messages.Tool): ToolDefinition {
   if (typeof options !== 'object' || options === null) refuse(TypeError, 'tool', 'options', 'an object', options);
-  const { name, description, input, output, effect = 'unsafe', timeoutMs, graceMs, api, run } = options;
+  const { name, description, input, output, effect = 'unsafe', timeoutMs, graceMs, resources, needsApproval = false, api, run } = options;
   checkName(name);
   if (typeof description !== 'string') refuse(TypeError, 'tool', 'description', 'a string', description);
   checkSchema('input', input);
@@ -38,10 +43,14 @@ export function define(options: Options): ToolDefinition {
   if (timeoutMs !== undefined) checkMilliseconds('tool', 'timeoutMs', timeoutMs);
   if (graceMs !== undefined) checkMilliseconds('tool', 'graceMs', graceMs);
   if (api !== undefined && (typeof api !== 'object' || api === null)) refuse(TypeError, 'tool', 'api', 'an object', api);
+  if (resources !== undefined) checkFunction('tool', 'resources', resources);
+  if (typeof needsApproval !== 'boolean') checkFunction('tool', 'needsApproval', needsApproval);
   checkFunction('tool', 'run', run);
-  const schema = schemaOf(name, input);
-  const toApi = (): Anthropic.Messages.Tool => ({ ...api, name, description, input_schema: schema });
-  return { name, description, input, output, effect, timeoutMs, graceMs, toApi, run };
+  const own = sent ?? { name, description, input_schema: schemaOf(name, input) };
+  const toApi = (): Anthropic.Messages.Tool => ({ ...api, ...own });
+  const asks = typeof needsApproval === 'boolean' ? (): boolean => needsApproval : (needsApproval as (input: unknown) => boolean);
+  const keys = resources as ResourcesOf | undefined;
+  return { name, description, input, output, effect, timeoutMs, graceMs, resources: keys, needsApproval: asks, toApi, run };
 }
 
 function checkName(name: unknown): void {

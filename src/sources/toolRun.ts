@@ -9,29 +9,17 @@ import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import type { ScopeBase } from '../core/scope.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
-import { failWithin } from '../operators/failWithin.js';
-import type { Guard } from '../operators/guard.js';
 import { ownError } from './callScope.js';
 import { checkContext } from './checks.js';
 import { ToolInputError, ToolOutputError } from './errors.js';
 import { parse, type Parsed } from './parse.js';
 import { Call } from './toolCall.js';
-import type { ToolEffect } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
+import { behindGates, type ToolRules } from './toolGates.js';
 import { problemsOf } from './words.js';
 
 /** How far a call got; where it was when it failed. */
 export type ToolPhase = 'input' | 'gate' | 'run' | 'output' | 'timeout';
-
-/** A call that asks its guard to pass. */
-export interface ToolRequest {
-  /** The id of the `tool_use` block; a random one for a call by hand. */
-  readonly id: string;
-  readonly name: string;
-  /** The parsed input. */
-  readonly input: unknown;
-  readonly effect: ToolEffect;
-}
 
 /** What the attempts of one call share. */
 export class Invocation {
@@ -40,19 +28,15 @@ export class Invocation {
   /** Makes an attempt wait until the one before it, when that was told to stop, is over. */
   readonly work: CallObservable<unknown>;
   readonly options: ScopeOptions;
-  readonly guard: Guard<ToolRequest> | undefined;
-  readonly timeoutMs: number | undefined;
 
   constructor(
     readonly definition: ToolDefinition,
     readonly input: unknown,
     within: ScopeContext | undefined,
     id?: string,
-    rules: { readonly guard?: Guard<ToolRequest> | undefined; readonly timeoutMs?: number | undefined } = {},
+    readonly rules: ToolRules = {},
   ) {
     const { name: label, graceMs } = definition;
-    this.guard = rules.guard;
-    this.timeoutMs = definition.timeoutMs ?? rules.timeoutMs;
     const limits = graceMs === undefined ? { label } : { label, graceMs };
     this.options = within === undefined ? limits : { ...limits, within };
     this.key = id;
@@ -63,12 +47,18 @@ export class Invocation {
   get id(): string {
     return (this.key ??= crypto.randomUUID());
   }
+
+  get timeoutMs(): number | undefined {
+    return this.definition.timeoutMs ?? this.rules.timeoutMs;
+  }
 }
 
 /** One attempt of a call: a scope of its own, in which `run` is one call, under the timeout of the tool. */
 export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   phase: ToolPhase = 'input';
   attempt: number;
+  /** Whether gates stand in front of the work. */
+  protected gated = false;
   private parsed: unknown = undefined;
 
   constructor(
@@ -85,8 +75,8 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   }
 
   start(): void {
-    const { guard, timeoutMs } = this.invocation;
-    if (guard === undefined && timeoutMs !== undefined) this.setDeadline(timeoutMs);
+    const { timeoutMs } = this.invocation;
+    if (timeoutMs !== undefined) this.setDeadline(timeoutMs);
     this.begin(() => this.body());
   }
 
@@ -106,15 +96,22 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     return definition.output === undefined ? work : work.pipe(defaultIfEmpty(undefined), checkOutput(this, definition.output));
   }
 
-  /** Behind a guard the time of the tool begins when it has passed, and a timeout is something that the guard hears of. */
+  /** Behind gates the time of the tool begins when it has passed them, and a timeout is something that they hear of. */
   private guarded(): Observable<unknown> {
-    const { definition, guard, timeoutMs, work, id } = this.invocation;
-    if (guard === undefined) return work;
-    const { name, effect } = definition;
+    const { definition, rules, timeoutMs, work, id } = this.invocation;
+    const edited = (input: unknown): void => void (this.parsed = input);
+    const asking = (): void => this.tellAsking(this.parsed);
+    const call = { id, input: this.parsed, scope: this, graceMs: this.env.graceMs, edited, asking };
     this.phase = 'gate';
-    const timed = timeoutMs === undefined ? work : work.pipe(failWithin(timeoutMs, { graceMs: this.env.graceMs }));
-    return timed.pipe(guard({ id, name, effect, input: this.parsed }, this));
+    const gated = behindGates(definition, rules, call, work);
+    if (gated === undefined) this.phase = 'input';
+    else if (timeoutMs !== undefined) this.setDeadline(null);
+    this.gated = gated !== undefined;
+    return gated ?? work;
   }
+
+  /** A person is about to be asked. */
+  protected tellAsking(_input: unknown): void {}
 
   /** Runs the tool, unless whoever heard that it is about to start has stopped it. */
   run(): Observable<unknown> {

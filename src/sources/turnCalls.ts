@@ -88,11 +88,10 @@ export class TurnCalls {
   private run(pending: PendingCall, ctx: ScopeContext): Observable<ToolEvent> {
     const { id, call } = pending;
     const { name, input } = call;
-    const { tools, toolGuard, toolMs } = this.plan;
+    const { tools, rules } = this.plan;
     const definition = tools.get(name);
     const hear = (event: ToolEvent): void => this.hear(pending, event);
-    if (definition !== undefined && call.state === 'ready')
-      return toolEvents(definition, { id, name, input }, ctx, { hear, guard: toolGuard, timeoutMs: toolMs });
+    if (definition !== undefined && call.state === 'ready') return toolEvents(definition, { id, name, input }, ctx, { hear, ...rules });
     hear(definition === undefined ? unknownTool({ id, name }, tools.values()) : badInput(pending, this.stop));
     return EMPTY;
   }

@@ -1,8 +1,11 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { checkConcurrency, checkScopeOptions, type ScopeOptions } from '../core/options.js';
+import type { ApprovalGate } from '../gates/approvalGate.js';
+import { KeyedLock } from '../gates/keyedLock.js';
 import type { Guard } from '../operators/guard.js';
-import { checkCount, checkGuard, checkMilliseconds, checkOneOf, refuse } from './checks.js';
+import { checkCount, checkGate, checkGuard, checkMilliseconds, checkOneOf, refuse } from './checks.js';
 import { Ledger, type Conversation } from './conversation.js';
+import { isSdkTool, type SdkTool } from './fromSdkTool.js';
 import { definitionOf } from './fromTool.js';
 import type { MessageParam } from './historyParts.js';
 import {
@@ -16,7 +19,7 @@ import {
 import { MAX_RESULT_CHARS } from './resultOf.js';
 import type { AnyTool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
-import type { ToolRequest } from './toolRun.js';
+import type { ToolRequest, ToolRules } from './toolGates.js';
 
 /** Every parameter of the API (`model`, `max_tokens`, `system`, `thinking`, …), and: */
 export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, Omit<ScopeOptions, 'label'> {
@@ -24,8 +27,8 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
   readonly client: MessagesClient;
   /** The history so far: messages, of which a copy is continued, or a conversation, which is itself continued. */
   readonly messages: readonly MessageParam[] | Conversation;
-  /** What the model may call: tools made with `tool()`, and server tools as the API takes them. Default: none. */
-  readonly tools?: readonly (AnyTool | Anthropic.Messages.ToolUnion)[] | undefined;
+  /** What the model may call: tools made with `tool()`, with `fromMcp` or by the SDK, and server tools as the API takes them. Default: none. */
+  readonly tools?: readonly (AnyTool | SdkTool | Anthropic.Messages.ToolUnion)[] | undefined;
   /** How many calls may run at once. Default 16. */
   readonly concurrency?: number | undefined;
   /**
@@ -61,6 +64,10 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
   readonly modelGuard?: Guard<MessageParams> | undefined;
   /** Gates in front of every call of a tool: what `guard` returns. */
   readonly toolGuard?: Guard<ToolRequest> | undefined;
+  /** Where people are asked about calls of tools with `needsApproval`: without it, such a call is refused. */
+  readonly approvals?: ApprovalGate | undefined;
+  /** Orders calls of tools with `resources`; one that is shared orders those of several agents. Default: one of its own. */
+  readonly lock?: KeyedLock | undefined;
 }
 
 /** Milliseconds; each limit holds inside of the one after it. */
@@ -79,14 +86,13 @@ export interface TurnPlan {
   /** What goes to the API with every request, besides the messages. */
   readonly params: Omit<MessageParams, 'messages'>;
   readonly request: Pick<RequestOptions, 'headersMs' | 'idleMs' | 'request' | 'guard' | 'usage' | 'onCancel'>;
-  readonly toolGuard: Guard<ToolRequest> | undefined;
+  readonly rules: ToolRules;
   readonly tools: ReadonlyMap<string, ToolDefinition>;
   readonly scope: ScopeOptions;
   readonly concurrency: number;
   readonly onMaxTokens: 'continue' | 'end';
   readonly onToolError: 'answer' | 'failFast';
   readonly eager: boolean;
-  readonly toolMs: number | undefined;
   readonly groupMs: number | undefined;
   readonly turnMs: number | undefined;
   readonly maxResultChars: number;
@@ -116,6 +122,8 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
     onCancel,
     modelGuard,
     toolGuard,
+    approvals,
+    lock = new KeyedLock({ name: 'resources' }),
     graceMs,
     signal,
     within,
@@ -128,6 +136,8 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   const limits = { ...defined({ headersMs, idleMs, request, usage, onCancel }), ...(modelGuard !== undefined && { guard: modelGuard }) };
   checkGuard(who, 'modelGuard', modelGuard);
   checkGuard(who, 'toolGuard', toolGuard);
+  checkGate(who, 'approvals', approvals);
+  checkGate(who, 'lock', lock);
   checkClient(who, client);
   checkMessages(who, messages);
   checkScopeOptions(who, scope);
@@ -138,12 +148,12 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   if (typeof eager !== 'boolean') refuse(TypeError, who, 'eager', 'true or false', eager);
   const { tool: toolMs, group: groupMs, turn: turnMs } = checkTimeouts(who, timeouts);
   checkCount(who, 'maxResultChars', maxResultChars);
-  const definitions = ours(who, tools);
+  const { sent: listed, found: definitions } = ours(who, tools);
   const open = (): Ledger => (messages instanceof Ledger ? messages : new Ledger(messages as readonly MessageParam[]));
-  const sent =
-    tools.length === 0 ? params : { ...params, tools: tools.map((each) => (typeof each === 'function' ? each.definition.toApi() : each)) };
-  const rules = { concurrency, onMaxTokens, onToolError, eager, toolMs, groupMs, turnMs, maxResultChars };
-  return { client, params: sent, request: limits, toolGuard, tools: definitions, scope, ...rules, open };
+  const sent = listed.length === 0 ? params : { ...params, tools: listed };
+  const rules = { concurrency, onMaxTokens, onToolError, eager, groupMs, turnMs, maxResultChars };
+  const gates = { guard: toolGuard, timeoutMs: toolMs, approvals, lock };
+  return { client, params: sent, request: limits, rules: gates, tools: definitions, scope, ...rules, open };
 }
 
 function checkTimeouts(who: string, timeouts: TurnTimeouts): TurnTimeouts {
@@ -162,18 +172,23 @@ function checkMessages(who: string, messages: unknown): void {
     refuse(TypeError, who, 'messages', 'an array or a conversation()', messages);
 }
 
-/** The tools that run here, by name. */
-function ours(who: string, tools: readonly unknown[]): Map<string, ToolDefinition> {
+/** The tools that run here, by name, and all tools as the API wants them. */
+function ours(
+  who: string,
+  tools: readonly unknown[],
+): { readonly sent: Anthropic.Messages.ToolUnion[]; readonly found: Map<string, ToolDefinition> } {
   if (!Array.isArray(tools)) refuse(TypeError, who, 'tools', 'an array', tools);
   const names = new Set<string>();
   const found = new Map<string, ToolDefinition>();
-  for (const each of tools as readonly unknown[]) {
-    const theirs = typeof each === 'object' && each !== null;
-    const { name } = theirs ? (each as { name?: unknown }) : definitionOf(who, each);
-    if (typeof name !== 'string') continue;
-    if (names.has(name)) throw new TypeError(`${who}: tools must have names of their own, and two are called "${name}".`);
-    names.add(name);
-    if (!theirs) found.set(name, definitionOf(who, each));
-  }
-  return found;
+  const sent = (tools as readonly unknown[]).map((each) => {
+    const theirs = typeof each === 'object' && each !== null && !isSdkTool(each);
+    const definition = theirs ? undefined : definitionOf(who, each);
+    const { name } = definition ?? (each as { name?: unknown });
+    if (typeof name === 'string' && names.has(name))
+      throw new TypeError(`${who}: tools must have names of their own, and two are called "${name}".`);
+    if (typeof name === 'string') names.add(name);
+    if (definition !== undefined) found.set(definition.name, definition);
+    return definition?.toApi() ?? (each as Anthropic.Messages.ToolUnion);
+  });
+  return { sent, found };
 }

@@ -176,7 +176,7 @@ describe.each(Object.entries(cases))('C8 %s', (name, { error, code, guard, words
 
   it('shows no brand, and its data survives JSON', () => {
     expect(Object.keys(error)).not.toContain('suppressed');
-    expect(JSON.parse(JSON.stringify({ ...error }))).toMatchObject(
+    expect(JSON.parse(JSON.stringify(Object.assign({}, error)))).toMatchObject(
       JSON.parse(JSON.stringify({ ...fields, code, gate: error.gate })) as object,
     );
   });

@@ -11,7 +11,7 @@ import {
   throwError,
   VirtualTimeScheduler,
 } from 'rxjs';
-import { scoped } from 'rxfleet';
+import { failWithin, scoped, type ScopeContext } from 'rxfleet';
 import { describe, expect, it, vi } from 'vitest';
 import { BadAskError } from '../../src/gates/errors.js';
 import type { GateEvent } from '../../src/gates/events.js';
@@ -172,7 +172,7 @@ describe('RetryGate', () => {
       ['fatal', throwError(() => ({ status: 400 })), {}],
       ['value', partly, {}],
       ['retry-after', busy, { maxRetryAfterMs: 9 }],
-    ])('tell why a retry is not made: %s #2.4', (reason, source, options) =>
+    ])('tell why a retry is not made: %s #2.4', (reason, source: Observable<unknown>, options: RetryGateOptions) =>
       virtual(({ flush }) => {
         const shared = gate(options);
         const lines = record(shared);
@@ -181,6 +181,18 @@ describe('RetryGate', () => {
         expect(lines).toEqual(['0 admitted after 0', '0 settled failed', `0 retry 1 in 0 refused: ${reason}`]);
       }),
     );
+
+    it('tell why a retry is not made: deadline #2.4', () =>
+      virtual(({ flush }) => {
+        const shared = gate();
+        const lines = record(shared);
+        for (const source of [down, busy]) source.pipe(retryThrough(shared), failWithin(5)).subscribe({ error: () => undefined });
+        flush();
+        expect(lines.filter((line) => line.includes('retry'))).toEqual([
+          '0 retry 1 in 0 refused: deadline',
+          '0 retry 1 in 0 refused: deadline',
+        ]);
+      }));
 
     it('cost nothing while nobody listens, and carry the error and the path', () =>
       virtual(({ flush }) => {
@@ -225,23 +237,24 @@ describe('RetryGate', () => {
       }));
 
     it('a listener that disposes the gate in the middle leaves nobody hanging #C10', () => {
-      for (const on of ['admitted', 'settled', 'paused', 'retry', 'queued', 'resumed', 'withdrawn'])
-        virtual(({ flush, at, scheduler }) => {
-          const shared = gate();
-          const ends: string[] = [];
-          shared.events$.subscribe(({ type }) => {
-            if (type === on) shared.dispose();
+      for (const error of [BUSY, DOWN])
+        for (const on of ['admitted', 'settled', 'paused', 'retry', 'queued', 'resumed', 'withdrawn'])
+          virtual(({ flush, at, scheduler }) => {
+            const shared = gate();
+            const ends: string[] = [];
+            shared.events$.subscribe(({ type }) => {
+              if (type === on) shared.dispose();
+            });
+            const call = (name: string, source: Observable<unknown>): Subscription =>
+              source.pipe(retryThrough(shared)).subscribe({ error: () => ends.push(name), complete: () => ends.push(name) });
+            call('a', attempts(failing(1, error), of('a')));
+            at(3, () => call('b', of('b')));
+            at(4, () => call('c', of('c')).unsubscribe());
+            flush();
+            expect(ends.filter((name) => name !== 'c').sort()).toEqual(['a', 'b']);
+            expect(shared.snapshot()).toMatchObject({ inFlight: 0, waiting: 0, backingOff: 0 });
+            expect(scheduler.actions).toHaveLength(0);
           });
-          const call = (name: string, source: Observable<unknown>): Subscription =>
-            source.pipe(retryThrough(shared)).subscribe({ error: () => ends.push(name), complete: () => ends.push(name) });
-          call('a', attempts(failing(1, BUSY), of('a')));
-          at(3, () => call('b', of('b')));
-          at(4, () => call('c', of('c')).unsubscribe());
-          flush();
-          expect(ends.filter((name) => name !== 'c').sort()).toEqual(['a', 'b']);
-          expect(shared.snapshot()).toMatchObject({ inFlight: 0, waiting: 0, backingOff: 0 });
-          expect(scheduler.actions).toHaveLength(0);
-        });
     });
   });
 
@@ -329,6 +342,7 @@ describe('RetryGate', () => {
       ['jitter', { jitter: () => 'x' as never }],
       ['random', { random: () => Number.NaN, jitterMs: 10 }],
       ['random', { random: () => -1, jitterMs: 10 }],
+      ['random', { random: () => Infinity, jitterMs: 10 }],
     ])('what %s makes is checked: a bad value fails that call #C9', (what, options) =>
       virtual(({ flush }) => {
         const errors: unknown[] = [];
@@ -424,7 +438,7 @@ describe('RetryGate', () => {
       now() {
         return scheduler.now() + this.skew;
       },
-      schedule: scheduler.schedule.bind(scheduler) as SchedulerLike['schedule'],
+      schedule: (...args: Parameters<SchedulerLike['schedule']>) => scheduler.schedule(...args),
     });
 
     it('set back during a pause postpones nothing #C7', () =>
@@ -549,5 +563,56 @@ describe('RetryGate', () => {
       flush();
       expect(lines).toEqual(['2 hard error Gate "api" has been disposed.', '9 gentle next a', '9 gentle complete']);
       expect([gentle.snapshot().inFlight, hard.snapshot().inFlight]).toEqual([0, 0]);
+    }));
+
+  it('dispose clears the timer whatever the refused do, and tells of no end of the pause after it #C10', () =>
+    virtual(({ at, flush, scheduler }) => {
+      const shared = gate();
+      const lines = record(shared);
+      later(50, 'long').pipe(retryThrough(shared)).subscribe();
+      busy.pipe(retryThrough(shared)).subscribe({ error: () => second.unsubscribe() });
+      const second = of('b').pipe(retryThrough(shared)).subscribe();
+      of('c')
+        .pipe(retryThrough(shared))
+        .subscribe({ error: () => undefined });
+      at(1, () => {
+        shared.dispose();
+        expect(scheduler.actions.map(({ delay }) => delay)).toEqual([50]);
+      });
+      flush();
+      expect(lines.slice(-5)).toEqual(['1 refused', '1 withdrawn', '1 refused', '1 disposed', '50 settled completed']);
+    }));
+
+  it('a retry that a listener takes out of the line is not said to be queued', () =>
+    virtual(({ flush }) => {
+      const shared = gate({ baseMs: 3 });
+      const calls = [1, 2].map(() => attempts(down, of('a')).pipe(retryThrough(shared)).subscribe());
+      busy.pipe(retryThrough(shared)).subscribe().unsubscribe();
+      let queued = 0;
+      shared.events$.subscribe(({ type }) => {
+        if (type !== 'queued') return;
+        queued++;
+        for (const call of calls) call.unsubscribe();
+      });
+      flush();
+      expect(queued).toBe(1);
+      expect(shared.snapshot()).toMatchObject({ waiting: 0, backingOff: 0 });
+    }));
+
+  it('a caller that throws when it is let in does not hold up the next', () =>
+    virtual(({ flush, watch, lines }) => {
+      const shared = gate();
+      attempts(busy, of('p')).pipe(retryThrough(shared)).subscribe();
+      const scope = { path: [], remaining: () => Infinity } as unknown as ScopeContext;
+      const granted = (): never => {
+        throw new Error('mine');
+      };
+      const call = { scope, attempt: 1, started: false, heldAbove: () => undefined };
+      shared.enter({}, call, { granted, refused: () => undefined, revoked: () => undefined });
+      watch(of('b').pipe(retryThrough(shared)));
+      expect(flush).toThrow('mine');
+      flush();
+      expect(lines).toEqual(['10 next b', '10 complete']);
+      expect(shared.snapshot()).toMatchObject({ waiting: 0, inFlight: 1 });
     }));
 });

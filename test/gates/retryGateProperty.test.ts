@@ -79,7 +79,7 @@ describe('whatever calls do, unsubscribe or time does', () => {
           const clock = {
             skew: 0,
             now: () => scheduler.now() + clock.skew,
-            schedule: scheduler.schedule.bind(scheduler) as SchedulerLike['schedule'],
+            schedule: (...args: Parameters<SchedulerLike['schedule']>) => scheduler.schedule(...args),
           };
           let draws = 0;
           const random = (): number => chance[draws++ % chance.length] as number;

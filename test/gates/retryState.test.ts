@@ -138,6 +138,17 @@ describe('the shared pause', () => {
     expect(state).toMatchObject({ phase: 'closed', epoch: 2, level: 1, until: 250 });
   });
 
+  it('each slow start begins anew: nothing of the last one counts #2.4', () => {
+    const state = reopened({ initial: 2 });
+    enter(state, 100);
+    state.succeeded(enter(state, 100));
+    state.throttled(enter(state, 110), 120, 30, draw());
+    state.advance(150);
+    expect(state).toMatchObject({ phase: 'reopening', allowance: 2, probing: 0 });
+    state.relax();
+    expect(state.phase).toBe('reopening');
+  });
+
   it('a probe that says nothing gives its place to the next #2.4', () => {
     const state = reopened();
     for (let i = 0; i < 5; i++) state.left(enter(state, 100));

@@ -72,8 +72,8 @@ describe('a scope around a guarded call', () => {
         '2 1 torn down',
         '2 g2 settle cancelled',
         '2 g2 release',
-        '2 g1 pump',
         '2 error ScopeError[boom]',
+        '2 g1 pump',
       ]);
       desk.expectSettledOnce();
     }));

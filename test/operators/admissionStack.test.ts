@@ -58,13 +58,15 @@ describe.each(parts)('gates over one call, %s', (_, part) => {
       }
     }));
 
-  it('tells the inner gate of the end before the outer one, and both before downstream', () =>
+  it('C4 tells the inner gate of the end before the outer one, both before downstream, and lets the next in after it', () =>
     virtual(({ flush, watch, lines, note }) => {
       const [inner, outer] = [new Desk('inner', note), new Desk('outer', note)];
       watch(part(later(2, 'a').pipe(admit(inner, undefined))).pipe(admit(outer, undefined)));
       flush();
       const order = lines.filter((line) => /settle|complete$/.test(line));
       expect(order).toEqual(['2 inner1 settle completed', '2 outer1 settle completed', '2 complete']);
+      expect(lines.indexOf('2 inner1 pump')).toBeGreaterThan(lines.indexOf('2 complete'));
+      expect(lines.indexOf('2 outer1 pump')).toBeGreaterThan(lines.indexOf('2 complete'));
     }));
 
   it('revoked by either gate, the other is settled as cancelled or failed, once', () =>
@@ -279,5 +281,56 @@ describe('the enclosing holder', () => {
       flush();
       expect(held).toEqual([]);
       gate.expectSettledOnce();
+    }));
+});
+
+describe.each([10, 60, 300])('%d gates around one call, parted by operators', (depth) => {
+  /** The stack with its desks from the inside out. */
+  function stack(source: Observable<unknown>): { desks: Desk[]; guarded: Observable<unknown> } {
+    const desks = Array.from({ length: depth }, (_, i) => new Desk(`${i}:`));
+    const guarded = desks.reduce(
+      (inner, desk) =>
+        inner.pipe(
+          admit(desk, undefined),
+          map((value) => value),
+        ),
+      source,
+    );
+    return { desks, guarded };
+  }
+  const ways: [string, Observable<unknown>, (desks: Desk[], source: Subject<unknown>) => void, string[]][] = [
+    ['completes at once', of('a'), () => {}, ['next a', 'complete']],
+    ['completes later', NEVER, (_, source) => source.complete(), ['complete']],
+    ['fails at once', throwError(() => 'boom'), () => {}, ['error boom']],
+    ['fails later', NEVER, (_, source) => source.error('boom'), ['error boom']],
+    ['is revoked by the innermost', NEVER, ([inner]) => inner?.last.revoke('revoked'), ['error revoked']],
+    ['is revoked by the outermost', NEVER, (desks) => desks.at(-1)?.last.revoke('revoked'), ['error revoked']],
+  ];
+
+  it.each(ways)('a call that %s is settled once in each, from the inside out', (_w, first, then, expected) =>
+    virtual(({ watch, flush, lines }) => {
+      const source = new Subject<unknown>();
+      const { desks, guarded } = stack(first === NEVER ? source : first);
+      const order: string[] = [];
+      for (const desk of desks) desk.on = (what) => void (what.startsWith('settle') && order.push(desk.name));
+      watch(guarded);
+      then(desks, source);
+      flush();
+      expect(lines.map((line) => line.slice(2))).toEqual(expected);
+      expect(order).toEqual(desks.map(({ name }) => name));
+      for (const desk of desks) desk.expectSettledOnce();
+    }),
+  );
+
+  it('unsubscribed while the innermost holds it, or in flight: every gate is let go', () =>
+    virtual(({ flush }) => {
+      for (const waits of [true, false]) {
+        const { desks, guarded } = stack(NEVER);
+        if (waits) desks[0]?.holding();
+        guarded.subscribe().unsubscribe();
+        flush();
+        for (const desk of desks) desk.expectSettledOnce();
+        expect(desks.at(-1)?.last.ends).toMatchObject([{ kind: 'cancelled', started: !waits }]);
+      }
     }));
 });

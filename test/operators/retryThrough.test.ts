@@ -1,4 +1,4 @@
-import { defer, merge, NEVER, Observable, of, range, take, throwError } from 'rxjs';
+import { concat, defer, merge, NEVER, Observable, of, range, take, throwError } from 'rxjs';
 import { failWithin, fanOutScoped, scoped, takeWithin } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import { BulkheadFullError, isResourceDisposedError, isRetryAfterTooLongError, RetryAfterTooLongError } from '../../src/gates/errors.js';
@@ -176,7 +176,7 @@ describe('retryThrough', () => {
   });
 
   describe('a throttle', () => {
-    it('holds first attempts and retries of everybody back, first come first served, and lets one in, then more #2.4', () =>
+    it('holds first attempts and retries of everybody back, first come first served, and lets one in, then more #2.4 #60', () =>
       virtual(({ cold, expectObservable, expectSubscriptions }) => {
         const shared = gate();
         const one = [cold('--#', undefined, asked(6)), cold('--a|')] as const;
@@ -370,6 +370,19 @@ describe('retryThrough', () => {
         expect(lines.filter((line) => line.includes('next'))).toEqual(['6 probe next p', '7 a next a', '7 b next b']);
       }));
 
+    it('does not take a probe for a success because of a value of an earlier attempt', () =>
+      virtual(({ at, watch, flush }) => {
+        const shared = gate();
+        const call = attempts<string>(concat(of('a'), busy), NEVER);
+        const probe = watch(call.pipe(retryThrough(shared, { retryPartial: true })));
+        at(7, () => {
+          expect(shared.snapshot()).toMatchObject({ probing: 1, level: 1 });
+          probe.unsubscribe();
+          expect(shared.snapshot()).toMatchObject({ state: 'reopening', probing: 0, level: 1 });
+        });
+        flush();
+      }));
+
     it.each([
       ['fails', DOWN],
       ['is answered with a refusal', { status: 400 }],
@@ -406,7 +419,7 @@ describe('retryThrough', () => {
       virtual(({ at, watch, flush }) => {
         const shared = closed(watch, {}, later(1, 'p'));
         let made = 0;
-        const call = (source: Observable<string>): void => void watch(defer(() => (made++, source)).pipe(retryThrough(shared), take(1)));
+        const call = (source: Observable<string>): void => void watch(defer(() => (made++, source)).pipe(retryThrough(shared)));
         call(later(3, 'ok'));
         call(attempts(failing(3, asked(100)), of('late')));
         for (let i = 0; i < 5; i++) call(later(1, 'x'));
@@ -425,6 +438,16 @@ describe('retryThrough', () => {
           for (let i = 0; i < 50; i++) watch(later(1, 'x').pipe(retryThrough(shared)));
           expect(shared.snapshot()).toMatchObject({ inFlight: 50, waiting: 0 });
         });
+        flush();
+      }));
+
+    it('ends also when the last one in line fails', () =>
+      virtual(({ at, watch, flush }) => {
+        const shared = closed(watch, {}, later(1, 'p'));
+        watch(failing(3, new Error('own')).pipe(retryThrough(shared)));
+        watch(later(9, 'a').pipe(retryThrough(shared)));
+        at(8, () => expect(shared.snapshot()).toMatchObject({ state: 'reopening', allowed: 2, probing: 2 }));
+        at(10, () => expect(shared.snapshot()).toMatchObject({ state: 'open', probing: 0, inFlight: 1 }));
         flush();
       }));
 

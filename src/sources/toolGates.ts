@@ -1,0 +1,92 @@
+import type { Observable } from 'rxjs';
+import type { ScopeContext } from '../core/types.js';
+import type { ApprovalGate } from '../gates/approvalGate.js';
+import type { KeyedLock, LockKeys } from '../gates/keyedLock.js';
+import { approved } from '../operators/awaitApproval.js';
+import { failWithin } from '../operators/failWithin.js';
+import type { Guard } from '../operators/guard.js';
+import { serializeBy } from '../operators/serializeBy.js';
+import { parse } from './parse.js';
+import { ToolInputError } from './errors.js';
+import type { ToolEffect } from './tool.js';
+import type { ToolDefinition } from './toolDefinition.js';
+import { problemsOf } from './words.js';
+
+/** A call that asks its guard to pass. */
+export interface ToolRequest {
+  /** The id of the `tool_use` block; a random one for a call by hand. */
+  readonly id: string;
+  readonly name: string;
+  /** The parsed input. */
+  readonly input: unknown;
+  readonly effect: ToolEffect;
+}
+
+/** What stands between a call of a tool and its work. */
+export interface ToolRules {
+  /** Gates that the call passes once its input is fine. Its own time limit begins when it has passed them. */
+  readonly guard?: Guard<ToolRequest> | undefined;
+  /** Milliseconds that the call may take, where the tool has no `timeoutMs` of its own. */
+  readonly timeoutMs?: number | undefined;
+  /** Where people are asked about calls of tools with `needsApproval`. */
+  readonly approvals?: ApprovalGate | undefined;
+  /** Orders calls of tools with `resources`. */
+  readonly lock?: KeyedLock | undefined;
+}
+
+/** What one call is, for its gates. */
+export interface GatedCall {
+  readonly id: string;
+  readonly input: unknown;
+  readonly scope: ScopeContext;
+  readonly graceMs: number;
+  /** A person has edited the input. */
+  edited(input: unknown): void;
+  /** A person is about to be asked. */
+  asking(): void;
+}
+
+/**
+ * The gates in front of one call, from the outside in: a person, the guard, the lock of its resources, its time limit. Undefined if there are
+ * none.
+ */
+export function behindGates(
+  definition: ToolDefinition,
+  rules: ToolRules,
+  call: GatedCall,
+  work: Observable<unknown>,
+): Observable<unknown> | undefined {
+  const { guard, lock, approvals, timeoutMs = Infinity } = rules;
+  const asks = definition.needsApproval(call.input);
+  if (guard === undefined && !asks && (lock === undefined || definition.resources === undefined)) return undefined;
+  const start = (input: unknown): Observable<unknown> => {
+    const { name, effect } = definition;
+    const keys = lock && definition.resources?.(input);
+    const limit = definition.timeoutMs ?? timeoutMs;
+    let gated = limit === Infinity ? work : work.pipe(failWithin(limit, { graceMs: call.graceMs }));
+    if (lock !== undefined && keys !== undefined) gated = gated.pipe(serializeBy(lock, keys));
+    return guard === undefined ? gated : gated.pipe(guard({ id: call.id, name, effect, input }, call.scope));
+  };
+  if (!asks) return start(call.input);
+  if (approvals === undefined)
+    throw new TypeError(`The tool "${definition.name}" needs an approval, and there is nobody to ask: give \`approvals\`.`);
+  call.asking();
+  return approved(approvals, requestOf(definition, call), (input) => {
+    if (input !== call.input) call.edited(input);
+    return start(input);
+  });
+}
+
+function requestOf(definition: ToolDefinition, { id, input }: GatedCall) {
+  const validate = (edited: unknown): unknown => {
+    const parsed = parse(definition.input, edited);
+    if (parsed instanceof Promise)
+      throw new TypeError(`The input of "${definition.name}" is checked asynchronously, so it cannot be edited.`);
+    if (!parsed.success) throw new ToolInputError(definition.name, problemsOf(parsed.error.issues), { cause: parsed.error });
+    return parsed.data;
+  };
+  return { id, title: definition.name, payload: definition.description, input, keep: true, validate };
+}
+
+/** Keys as a tool declares them, checked where they are used. */
+export type ResourcesOf = (input: unknown) => LockKeys | undefined;
