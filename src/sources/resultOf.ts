@@ -13,9 +13,12 @@ export type ToolResult = Anthropic.Messages.ToolResultBlockParam;
 /** Characters of one result before it is cut off: about a quarter of a large context window. */
 export const MAX_RESULT_CHARS = 200_000;
 
-const MAY_HAVE = 'It may have completed, check before repeating it.';
+/** What the model is told of a call that may have had an effect. */
+export const MAY_HAVE = 'It may have completed, check before repeating it.';
 const CHANGES_NOTHING = 'It changes nothing, so it can be called again.';
 const RECEIVED_SHOWN = 300;
+/** Errors of gates that stop a call at work. */
+const STOPS = /_(?:TRIPPED|ISOLATED|EXCEEDED|DISPOSED)$/;
 
 /** The `tool_result` block that an event leads to; undefined for events that are not the last of their call. Never throws. */
 export function resultOf(event: ToolEvent, maxChars: number = MAX_RESULT_CHARS): ToolResult | undefined {
@@ -56,7 +59,7 @@ function wordsOfFailure({ name, phase, error, effect }: ToolEvent & { readonly t
   }
   if (phase === 'output') return `${saidBy(error)}\nThe tool ran, but its result cannot be used.`;
   if (phase === 'input' || phase === 'gate') return `${saidBy(error)}\nThe tool did not run.`.trim();
-  if (isGateError(error))
+  if (isGateError(error) && STOPS.test(error.code))
     return `The tool "${name}" was stopped before it finished. ${error.message} ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
   return failureText(name, error);
 }
