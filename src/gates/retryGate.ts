@@ -114,24 +114,24 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
 
   /** What a callback throws fails this call only. */
   private failed(lease: RetryLease, end: CallEnd): (() => Withdraw) | void {
+    const now = this.timer.now();
     let verdict: RetryVerdict;
     try {
-      verdict = this.judge(lease, end);
+      verdict = this.judge(lease, end, now);
     } catch (error) {
       this.machine.left(lease);
       this.tellSettled(lease, end);
       return () => this.fail(lease, error);
     }
     this.relax();
-    this.tellVerdict(lease, end, verdict);
+    this.tellVerdict(lease, end, verdict, now);
     const { refused, instead, parks, nextAt } = verdict;
     if (instead !== undefined) return () => this.fail(lease, instead);
     if (refused !== undefined) return undefined;
     return () => (parks ? this.park(lease) : this.backOff(lease, nextAt));
   }
 
-  private judge(lease: RetryLease, { error, emitted }: CallEnd): RetryVerdict {
-    const now = this.timer.now();
+  private judge(lease: RetryLease, { error, emitted }: CallEnd, now: number): RetryVerdict {
     const deadlineAt = now + lease.call.scope.remaining();
     const verdict = this.court.judge(lease, { error, emitted, now, wallNow: this.scheduler.now(), deadlineAt });
     lease.error = error;
@@ -139,9 +139,8 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
     return verdict;
   }
 
-  private tellVerdict(lease: RetryLease, end: CallEnd, { refused, nextAt, paused }: RetryVerdict): void {
+  private tellVerdict(lease: RetryLease, end: CallEnd, { refused, nextAt, paused }: RetryVerdict, now: number): void {
     if (!this.watched) return;
-    const now = this.timer.now();
     const { attempts: attempt, error } = lease;
     const { path } = lease.call.scope;
     this.tellSettled(lease, end);

@@ -98,7 +98,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
       controller.abort();
       if (this.stopped) return DONE;
       const failure = this.stall ?? requestError(error, this.known());
-      this.meter.end(phaseOf(failure, false));
+      this.meter.end(phaseOf(failure, this.meter.answered));
       throw failure;
     }
     watchdog.watch(options.idleMs ?? IDLE_MS);

@@ -1,5 +1,5 @@
 import { EMPTY, Subject, type Observable, type Subscriber, type Subscription } from 'rxjs';
-import type { Outcome, Scope, ScopeContext } from '../core/types.js';
+import type { CancelReason, Outcome, Scope, ScopeContext } from '../core/types.js';
 import { fanOutScoped } from '../operators/fanOutScoped.js';
 import type { DeadlineEnd } from '../operators/deadline.js';
 import { takeWithin } from '../operators/takeWithin.js';
@@ -19,6 +19,8 @@ export class TurnCalls {
   private done: (() => void) | undefined = undefined;
   /** The stop reason of the reply, once it is known. */
   private stop = 'tool_use';
+  /** The time of the group was up before the reply was complete. */
+  private over = false;
 
   constructor(
     private readonly plan: TurnPlan,
@@ -30,7 +32,8 @@ export class TurnCalls {
   /** Runs a call, as soon as there is a free slot. */
   start(call: PendingCall): void {
     this.fed.push(call);
-    (this.feed ?? this.open()).next(call);
+    if (this.over) this.tellTimeUp(call);
+    else (this.feed ?? this.open()).next(call);
   }
 
   /** Runs what has not been started, and calls `done` when all calls have ended. */
@@ -38,17 +41,16 @@ export class TurnCalls {
     this.stop = stop;
     this.done = done;
     for (const call of calls) if (!this.fed.includes(call)) this.start(call);
-    if (this.feed === undefined) done();
+    if (this.feed === undefined || this.over) done();
     else this.feed.complete();
   }
 
   /** The reply ended in a way after which nothing runs, but in the history every call needs its answer. */
   refuse(calls: readonly PendingCall[], stop: string): void {
     this.unsubscribe();
-    for (const call of calls) {
-      if (this.fed.includes(call)) continue;
-      this.hear(call, call.call.state === 'ready' ? refused(call, stop) : badInput(call, stop));
-    }
+    const early = this.fed.filter((call) => call.result === undefined);
+    const rest = calls.filter((call) => !this.fed.includes(call));
+    for (const call of [...early, ...rest]) this.hear(call, call.call.state === 'ready' ? refused(call, stop) : badInput(call, stop));
   }
 
   /** Stops what runs. */
@@ -69,21 +71,26 @@ export class TurnCalls {
     ).subscribe({
       next: (outcome) => noteFailure(this.fed[outcome.index], outcome),
       error: (error: unknown) => this.out.error(error),
-      complete: () => this.done?.(),
+      complete: () => this.onEnd(),
     });
     return feed;
   }
 
   /** The model is told of every call that was not finished in time. */
   private readonly onGroupEnd = ({ timedOut }: DeadlineEnd): void => {
-    const { groupMs: ms = 0 } = this.plan;
     if (!timedOut) return;
-    for (const call of this.fed) {
-      const { id, started: ran, effect, call: asked } = call;
-      if (call.result === undefined)
-        this.hear(call, { id, name: asked.name, type: 'cancelled', ran, effect: ran ? effect : 'none', reason: { kind: 'deadline', ms } });
-    }
+    for (const call of this.fed) if (call.result === undefined) this.tellTimeUp(call);
   };
+
+  private tellTimeUp(call: PendingCall): void {
+    const { groupMs: ms = 0 } = this.plan;
+    this.hear(call, cancelled(call, { kind: 'deadline', ms }));
+  }
+
+  private onEnd(): void {
+    this.over = true;
+    this.done?.();
+  }
 
   private run(pending: PendingCall, ctx: ScopeContext): Observable<ToolEvent> {
     const { id, call } = pending;
@@ -106,9 +113,12 @@ export class TurnCalls {
   }
 }
 
-function refused({ id, call }: PendingCall, stop: string): ToolEvent {
-  const reason = { kind: 'explicit', reason: `the reply ended with ${stop}` } as const;
-  return { id, name: call.name, type: 'cancelled', ran: false, effect: 'none', reason };
+function refused(call: PendingCall, stop: string): ToolEvent {
+  return cancelled(call, { kind: 'explicit', reason: `the reply ended with ${stop}` });
+}
+
+function cancelled({ id, call, started: ran, effect }: PendingCall, reason: CancelReason): ToolEvent {
+  return { id, name: call.name, type: 'cancelled', ran, effect: ran ? effect : 'none', reason };
 }
 
 function badInput({ id, call }: PendingCall, stop: string): ToolEvent {

@@ -1,4 +1,4 @@
-import type { Observer } from 'rxjs';
+import { of, type Observer } from 'rxjs';
 import type { MessageUsage } from '../gates/prices.js';
 import { ModelUsage } from './modelUsage.js';
 import type { MessageParams } from './request.js';
@@ -55,10 +55,12 @@ export class UsageMeter {
     if (delta !== undefined) this.chars += (delta.text ?? delta.thinking ?? delta.partial_json ?? '').length;
   }
 
+  /** An observer that throws is reported as uncaught: the request has nothing to do with it. */
   end(phase: UsageRecord['phase']): void {
-    if (this.told || this.to === undefined) return;
+    const { to, told, who, params, requestId } = this;
+    if (told || to === undefined) return;
     this.told = true;
-    this.to.next?.({ ...this.who, model: this.params.model, requestId: this.requestId, phase, ...this.counts(phase) });
+    of({ ...who, model: params.model, requestId, phase, ...this.counts(phase) }).subscribe((record) => to.next?.(record));
   }
 
   private counts(phase: UsageRecord['phase']): Pick<UsageRecord, 'exact' | 'usage' | (`${string}Tokens` & keyof UsageRecord)> {
