@@ -331,6 +331,8 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
       this.held = false;
       this.live--;
       this.settle();
+      // What was added to the scope while it was held back has a grace as well.
+      if (this.cancelled && this.extra?.grace === undefined) this.armGrace(this.env.clock.now(), Infinity);
     };
     if (tell === undefined) done();
     else tell.push(done);

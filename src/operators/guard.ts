@@ -4,7 +4,7 @@ import { checkFunction } from '../core/options.js';
 import type { ScopeContext } from '../core/types.js';
 import type { ApprovalGate, ApprovalRequest } from '../gates/approvalGate.js';
 import type { BucketCost } from '../gates/bucketCost.js';
-import type { Charged, Usage } from '../gates/budgetCharge.js';
+import type { Charged, ChargeRules, Usage } from '../gates/budgetCharge.js';
 import { refuse } from '../gates/checks.js';
 import type { CircuitBreaker } from '../gates/circuitBreaker.js';
 import type { DepthGate } from '../gates/depthGate.js';
@@ -32,13 +32,15 @@ export type Guard<Req> = <T>(req: Req, ctx?: ScopeContext) => MonoTypeOperatorFu
 export type Chosen<G, Req> = G | ((req: Req) => G | undefined);
 
 /** What one call asks of the gates in front of it. */
-export interface GuardAsk {
+export interface GuardAsk extends ChargeRules {
   /** Of the bucket. */
   readonly cost?: BucketCost | undefined;
   /** Of the budget: the most that it can cost. Has to be given where there is a budget. */
   readonly estimate?: number | Usage | undefined;
   /** Of the budget: a call that was completed with this id is not charged again. */
   readonly chargeId?: string | undefined;
+  /** What becomes of a call for which the budget has no room now: it errors, or waits until there is. Default 'error'. */
+  readonly onExceed?: 'error' | 'wait' | undefined;
   /** Of the semaphore. Default 1. */
   readonly permits?: number | undefined;
   /** Callers of different keys take turns at the semaphore and the bucket. */
@@ -139,7 +141,7 @@ function assemble<T, Req>(
   source: Observable<T>,
 ): GuardedObservable<T> {
   const asked = options.ask?.(req) ?? {};
-  const { cost, priority, key, permits, reads, writes, approval } = asked;
+  const { cost, priority, key, permits, reads, writes, approval, chargeId, onExceed, onCancel, chargeOnError } = asked;
   const used = lastAnswer(asked.used);
   const { timeoutMs } = options;
   const add = <G>(gate: G | undefined, operator: (gate: G) => MonoTypeOperatorFunction<T>): void => {
@@ -154,7 +156,10 @@ function assemble<T, Req>(
   add(pick(options.budget, req), (budget) =>
     fleetBudget(budget, {
       estimate: () => asked.estimate ?? missing(budget.name),
-      chargeId: asked.chargeId,
+      chargeId,
+      onExceed,
+      onCancel,
+      chargeOnError,
       actual: (value) => used(value)?.charged,
     }),
   );

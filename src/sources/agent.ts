@@ -178,11 +178,11 @@ class AgentRun {
     });
   }
 
-  /** Between turns: what people have said joins the conversation. */
+  /** Between turns: what people have said joins the conversation. A reply that was only paused goes on first: its own calls have no results yet. */
   private readInbox(): Observable<AgentMessage> {
     const { unread, ledger, turns: turn } = this;
     const room = turn < this.maxTurns;
-    const read = room ? unread.splice(0) : [];
+    const read = room && this.last?.stop !== 'pause_turn' ? unread.splice(0) : [];
     for (const content of read) ledger.append({ role: 'user', content });
     this.goesOn = room && (read.length > 0 || this.last?.continues === true);
     return from(read.map((content): AgentMessage => ({ type: 'message', turn, content })));

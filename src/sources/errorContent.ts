@@ -10,7 +10,10 @@ export function contentOfError(error: unknown, maxChars: number): ResultContent 
   const { content, message } = error;
   if (typeof content === 'string') return content === message && content.trim() !== '' ? cut(content, maxChars) : undefined;
   if (!Array.isArray(content) || !content.every((block) => isRecord(block) && typeof block['type'] === 'string')) return undefined;
-  const texts = (content as readonly Block[]).map(({ type, text }) => ({ type: 'text' as const, text: String(text ?? `[${type}]`) }));
+  const texts = (content as readonly Block[]).map(({ type, text }) => ({
+    type: 'text' as const,
+    text: typeof text === 'string' ? text : `[${type}]`,
+  }));
   const said = texts.filter(({ text }) => text.trim() !== '');
   return said.length === 0 ? undefined : cutBlocks(said, maxChars);
 }

@@ -70,7 +70,7 @@ function again<T>(changes: Observable<void>): MonoTypeOperatorFunction<T> {
     new Observable((subscriber) => {
       const news = new Subject<void>();
       let stale = false;
-      subscriber.add(news);
+      subscriber.add(() => news.complete());
       subscriber.add(
         changes.subscribe({
           next: () => {

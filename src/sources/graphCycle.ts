@@ -32,6 +32,7 @@ function chain(node: PlanNode, from: ReadonlyMap<PlanNode, PlanNode>, start: Pla
  */
 export function cycleOf(start: PlanNode, needs: readonly PlanNode[]): readonly PlanNode[] | undefined {
   if (needs.includes(start)) return [start];
+  if (start.neededBy.length === 0) return undefined;
   const below = beside(start, needs);
   const above = beside(start, start.neededBy);
   const cycle = (at: PlanNode): PlanNode[] => [start, ...chain(at, below, start).reverse(), ...chain(at, above, start).slice(1)];

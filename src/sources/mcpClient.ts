@@ -14,7 +14,7 @@ export interface McpClient {
     options?: McpRequestOptions,
   ): Promise<unknown>;
   getServerCapabilities(): { readonly tools?: { readonly listChanged?: boolean | undefined } | undefined } | undefined;
-  setNotificationHandler(schema: unknown, handler: (notification: never) => unknown): void;
+  setNotificationHandler(schema: unknown, handler: (notification: object) => void | Promise<void>): void;
   removeNotificationHandler(method: string): void;
   onclose?: (() => void) | undefined;
 }
@@ -54,9 +54,9 @@ export async function ask<T>(signal: AbortSignal, request: (signal: AbortSignal)
 
 const CHANGED = 'notifications/tools/list_changed';
 const NOTIFICATION = z.looseObject({ method: z.literal(CHANGED) });
-const LISTENERS = Symbol.for('rxfleet.mcpListeners');
+const LISTENERS: unique symbol = Symbol('rxfleet.mcpListeners');
 
-type Handlers = Map<string, (notification: never) => unknown> | undefined;
+type Handlers = Map<string, (notification: object) => void | Promise<void>> | undefined;
 type Listened = McpClient & { [LISTENERS]?: Set<Listener> | undefined; readonly _notificationHandlers?: Handlers };
 
 interface Listener {

@@ -33,7 +33,7 @@ const MOST_PARTS = 100;
 
 /** What a server answered to a call, as output. Throws an McpToolError if it says that the call failed. */
 export function mcpOutput(tool: string, result: unknown, maxDataChars: number): McpOutput {
-  const { content, structuredContent, isError, toolResult } = (isRecord(result) ? result : {}) as Readonly<Record<string, unknown>>;
+  const { content, structuredContent, isError, toolResult } = isRecord(result) ? result : {};
   const parts: readonly unknown[] = Array.isArray(content) ? content : [];
   const blocks = blocksOf(parts, maxDataChars);
   const data = structuredContent ?? toolResult;

@@ -71,7 +71,7 @@ export class TurnCalls {
     ).subscribe({
       next: (outcome) => noteFailure(this.fed[outcome.index], outcome),
       error: (error: unknown) => this.out.error(error),
-      complete: () => this.onEnd(),
+      complete: () => this.ended(),
     });
     return feed;
   }
@@ -87,7 +87,7 @@ export class TurnCalls {
     this.hear(call, cancelled(call, { kind: 'deadline', ms }));
   }
 
-  private onEnd(): void {
+  private ended(): void {
     this.over = true;
     this.done?.();
   }

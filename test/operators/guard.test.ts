@@ -103,7 +103,7 @@ describe('guard', () => {
     virtual(({ flush }) => {
       const breaker = new CircuitBreaker({ name: 'b', failures: 1 });
       const semaphore = new Semaphore({ limit: 1 });
-      const limited = guard<void>({ breaker, semaphore, timeoutMs: 5 });
+      const limited = guard({ breaker, semaphore, timeoutMs: 5 });
       const out: string[] = [];
       const seen = { next: (value: string) => out.push(value), error: (error: unknown) => out.push((error as Error).name) };
       later(4, 'a').pipe(limited()).subscribe(seen);
@@ -116,7 +116,7 @@ describe('guard', () => {
   it('`ctx` is the scope of the call where it is not seen by itself', () =>
     virtual(({ flush, at }) => {
       let open: (() => Subscription) | undefined;
-      const polite = guard<void>({ semaphore: new Semaphore({ limit: 1 }) });
+      const polite = guard({ semaphore: new Semaphore({ limit: 1 }) });
       const out: string[] = [];
       of(1)
         .pipe(
@@ -143,7 +143,7 @@ describe('guard', () => {
       const boom = new Error('boom');
       of(1)
         .pipe(
-          guard<void>({
+          guard({
             semaphore: new Semaphore({ limit: 1 }),
             ask: () => {
               throw boom;
@@ -152,10 +152,24 @@ describe('guard', () => {
         )
         .subscribe({ error });
       of(1)
-        .pipe(guard<void>({ budget: new FleetBudget({ usd: '1' }) })())
+        .pipe(guard({ budget: new FleetBudget({ usd: '1' }) })())
         .subscribe({ error });
       flush();
       expect([errors[0], isBadAskError(errors[1])]).toEqual([boom, true]);
+    }));
+
+  it('a call may wait for room in the budget', () =>
+    virtual(({ flush }) => {
+      const budget = new FleetBudget({ name: 'fleet', microUsd: 100 });
+      const waiting = guard({ budget, ask: () => ({ estimate: 60, onExceed: 'wait', used: () => ({ charged: 10 }) }) });
+      const out: string[] = [];
+      for (const name of ['a', 'b'])
+        later(3, name)
+          .pipe(waiting())
+          .subscribe((value) => out.push(value));
+      expect(budget.snapshot()).toMatchObject({ waiting: 1 });
+      flush();
+      expect([out, budget.snapshot().microUsd.spent]).toEqual([['a', 'b'], 20]);
     }));
 
   it('a denied call is refused, and unsubscribing withdraws the question', () =>

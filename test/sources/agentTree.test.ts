@@ -192,7 +192,7 @@ describe('agents that start agents', () => {
             toArray(),
             tap(() => level),
           ),
-      }) as AnyTool;
+      });
     return agent({
       client,
       ...ask,

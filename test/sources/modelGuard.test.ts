@@ -145,7 +145,7 @@ describe('modelGuard', () => {
   it('a limit on spending is not waited for', async () => {
     const retry = new RetryGate({ name: 'claude' });
     const { client, server } = await start([
-      reply.error(429, { retryAfter: 1, type: 'rate_limit_error', code: 'enforced_spend_limit_reached' } as never),
+      reply.error(429, { retryAfter: 1, type: 'rate_limit_error', code: 'enforced_spend_limit_reached' }),
     ]);
     const error = await lastValueFrom(message(client, ask, { guard: modelGuard({ retry }) })).catch((each: unknown) => each);
     expect(error).toBeInstanceOf(Anthropic.RateLimitError);

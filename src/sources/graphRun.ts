@@ -1,0 +1,181 @@
+import { EMPTY, Observable, type Subscriber, type Unsubscribable } from 'rxjs';
+import { captureContext, type AsyncBinding } from '#context';
+import type { Sink } from '../core/direct.js';
+import { ScopeCancelledError } from '../core/errors.js';
+import { CANCELLING } from '../core/node.js';
+import type { ScopeOptions } from '../core/options.js';
+import { OutputScope } from '../core/output.js';
+import { relay, tearDown } from '../core/relay.js';
+import type { CancelReason, Outcome, Scope } from '../core/types.js';
+import { fanOutScoped } from '../operators/fanOutScoped.js';
+import type { Guard } from '../operators/guard.js';
+import { UnknownToolError } from './errors.js';
+import { toolEvents, type ToolEvent } from './fromTool.js';
+import { GraphPlan, type PlannedCall, type PlanNode, type PlanStep } from './graphPlan.js';
+import type { ToolDefinition } from './toolDefinition.js';
+import type { ToolRequest } from './toolRun.js';
+
+/** What happened to a call of a plan. `index` is its position in the plan. */
+export type GraphEvent<O = unknown> = ToolEvent<O> & { readonly index: number };
+
+/** Checked options. */
+export interface GraphSettings {
+  readonly tools: ReadonlyMap<string, ToolDefinition>;
+  readonly concurrency: number;
+  readonly policy: 'answer' | 'failFast';
+  readonly guard: Guard<ToolRequest> | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly scope: ScopeOptions;
+}
+
+/** A call that has not ended. */
+interface Unanswered {
+  fed: boolean;
+  /** The async context in which it came. */
+  readonly binding: AsyncBinding | undefined;
+}
+
+/** One run of a plan: a scope around a fan-out, which is fed with the calls that can run. */
+export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
+  private readonly plan = new GraphPlan();
+  /** In the order of the plan. */
+  private readonly unanswered = new Map<PlanNode, Unanswered>();
+  /** How many of those have not been given to the fan-out. */
+  private unfed = 0;
+  private feed: Subscriber<PlanNode> | undefined = undefined;
+  private closed = false;
+  /** What was told while the graph was being stopped: nobody hears of it before everything has stopped. */
+  private readonly held: GraphEvent[] = [];
+
+  constructor(
+    out: Sink<GraphEvent>,
+    private readonly settings: GraphSettings,
+  ) {
+    super(out, settings.scope);
+  }
+
+  start(source: Observable<PlannedCall>): void {
+    const { concurrency, scope } = this.settings;
+    const run = (node: PlanNode, _index: number, ctx: Scope): Observable<ToolEvent> => this.run(node, ctx);
+    const ready = new Observable<PlanNode>((feed) => this.read(source, feed));
+    this.begin(() => ready.pipe(fanOutScoped(run, { policy: 'settle', concurrency, within: this, graceMs: scope.graceMs })));
+  }
+
+  /** A settled fan-out tells no more than how each child ended: the events go out beside it. */
+  next(): void {}
+
+  // The plan
+
+  private read(source: Observable<PlannedCall>, feed: Subscriber<PlanNode>): void {
+    let handle: Unsubscribable | undefined;
+    this.feed = feed;
+    feed.add(() => tearDown(handle, this));
+    relay(source, {
+      attach: (given) => void (handle = given),
+      next: (call) => this.add(call),
+      error: (error) => this.stopWith({ kind: 'source-error', error }, 'source'),
+      complete: () => this.planned(),
+      torn: (error) => this.torn(error),
+    });
+  }
+
+  private add(value: PlannedCall): void {
+    if (this.state >= CANCELLING) return;
+    const { tools } = this.settings;
+    const refuse = ({ name }: PlannedCall): unknown => (tools.has(name) ? undefined : new UnknownToolError(name, [...tools.keys()]));
+    try {
+      const { node, step } = this.plan.add(value, refuse);
+      this.unanswered.set(node, { fed: false, binding: captureContext() });
+      this.unfed++;
+      this.take(step);
+    } catch (error) {
+      this.stopWith({ kind: 'source-error', error }, 'source');
+    }
+  }
+
+  private planned(): void {
+    this.closed = true;
+    this.take(this.plan.close());
+  }
+
+  private take({ failed, ready }: PlanStep): void {
+    for (const node of failed) if (this.unanswered.has(node)) this.tell(node, failure(node));
+    for (const node of ready) this.release(node);
+    if (this.closed && this.unfed === 0) this.feed?.complete();
+  }
+
+  private release(node: PlanNode): void {
+    const open = this.unanswered.get(node);
+    if (open === undefined) return;
+    open.fed = true;
+    this.unfed--;
+    const give = (): void => this.feed?.next(node);
+    if (open.binding === undefined) give();
+    else open.binding.run(give, undefined);
+  }
+
+  // The calls
+
+  private run(node: PlanNode, ctx: Scope): Observable<ToolEvent> {
+    const { tools, guard, timeoutMs } = this.settings;
+    const { id, name } = node.call as PlannedCall;
+    let input: unknown;
+    try {
+      input = this.plan.inputOf(node);
+    } catch (error) {
+      this.take(this.plan.fail(node, error));
+      return EMPTY;
+    }
+    const hear = (event: ToolEvent): void => this.hear(node, event);
+    return toolEvents(tools.get(name) as ToolDefinition, { id, name, input }, ctx, { hear, guard, timeoutMs });
+  }
+
+  private hear(node: PlanNode, event: ToolEvent): void {
+    this.tell(node, event);
+    if (event.type === 'result') this.take(this.plan.resolve(node, event.output));
+    else if (event.type === 'failed') this.take(this.plan.fail(node, event.error));
+    else if (event.type === 'cancelled') this.take(this.plan.fail(node, new ScopeCancelledError(event.reason)));
+  }
+
+  private tell(node: PlanNode, event: ToolEvent): void {
+    const { index } = node;
+    if (event.type !== 'started' && event.type !== 'progress') {
+      if (this.unanswered.get(node)?.fed === false) this.unfed--;
+      this.unanswered.delete(node);
+    }
+    if (this.state >= CANCELLING) return void this.held.push({ ...event, index });
+    this.emit({ ...event, index });
+    if (event.type === 'failed' && this.settings.policy === 'failFast')
+      this.stopWith({ kind: 'sibling-failed', index, error: event.error }, 'run');
+  }
+
+  // Ending
+
+  private stopWith(reason: CancelReason & { readonly error: unknown }, phase: 'source' | 'run'): void {
+    if (this.state >= CANCELLING) return;
+    (this.more.errors ??= []).push({ error: reason.error, phase, ...(reason.kind === 'sibling-failed' && { index: reason.index }) });
+    this.cancelWith(reason);
+  }
+
+  protected override get waiting(): number {
+    return this.unfed;
+  }
+
+  /** Everything has stopped: now every call that was not answered is. */
+  protected override conclude(reason: CancelReason | undefined): void {
+    const cause: CancelReason = reason ?? { kind: 'explicit' };
+    for (const event of this.held) this.out.next(event);
+    for (const { call, index } of this.unanswered.keys()) {
+      const { id, name } = call as PlannedCall;
+      this.out.next({ id, name, index, type: 'cancelled', ran: false, effect: 'none', reason: { kind: 'parent-cancelled', cause } });
+    }
+    const [first, ...others] = this.more.errors ?? [];
+    if (first !== undefined && others.length === 0 && first.phase !== 'cleanup') this.out.error(first.error);
+    else super.conclude(reason);
+  }
+}
+
+function failure({ call, failure: problem }: PlanNode): ToolEvent {
+  const { id, name } = call as PlannedCall;
+  return { id, name, type: 'failed', phase: 'input', error: problem?.error, effect: 'none' };
+}
