@@ -43,6 +43,7 @@ export {
   isToolInputError,
   isToolOutputError,
   isUnknownToolError,
+  isVersionConflictError,
   ModelStreamError,
   StreamStalledError,
   StreamTruncatedError,
@@ -50,6 +51,7 @@ export {
   ToolInputError,
   ToolOutputError,
   UnknownToolError,
+  VersionConflictError,
   type Problem,
   type ReplyErrorInit,
 } from './sources/errors.js';

@@ -260,8 +260,9 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
     this.tellStopped(stopped, cause, true);
   }
 
+  /** What a trip in the middle of another one finds is stopped by that one already. */
   private stopAll(error: () => Error): readonly CircuitLease[] {
-    const stopped = this.live.all() as CircuitLease[];
+    const stopped = (this.live.all() as CircuitLease[]).filter(({ victim }) => victim === undefined);
     const victims: Victim[] = [];
     for (const lease of stopped) {
       this.machine.dismiss(lease);

@@ -42,6 +42,7 @@ const KINDS: ReadonlyMap<unknown, ErrorKind> = new Map<unknown, ErrorKind>([
   ['SseConnectionError', 'transient'],
   ['SseStalledError', 'transient'],
   ['SseContentTypeError', 'fatal'],
+  ['VersionConflictError', 'fatal'],
   ['SseEventTooLargeError', 'fatal'],
   ['ToolInputError', 'fatal'],
   ['ToolInputCutOffError', 'fatal'],

@@ -218,3 +218,30 @@ export class ConversationBusyError extends Error {
 export function isConversationBusyError(error: unknown): error is ConversationBusyError {
   return hasBrand(error, 'ConversationBusyError');
 }
+
+/**
+ * Somebody else has written since the version that this write is based on, so it was not made: what `run` throws where it compares versions, as
+ * with ETag and If-Match. The model is shown what is there now, so that it can decide again.
+ */
+export class VersionConflictError extends Error {
+  override readonly name = 'VersionConflictError';
+  /** The version that the write was based on. */
+  readonly expected: string | number;
+  /** The version that is there. */
+  readonly version: string | number;
+  /** The value that is there. */
+  readonly current: unknown;
+
+  constructor(expected: string | number, version: string | number, current: unknown) {
+    super(`Nothing was written: the write is based on version ${expected}, and it is version ${version} by now.`);
+    this.expected = expected;
+    this.version = version;
+    this.current = current;
+    brandError(this, 'VersionConflictError');
+  }
+}
+
+/** Whether `error` is a VersionConflictError of any copy of this package. */
+export function isVersionConflictError(error: unknown): error is VersionConflictError {
+  return hasBrand(error, 'VersionConflictError');
+}

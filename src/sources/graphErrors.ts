@@ -66,7 +66,10 @@ export class UnknownReferenceError extends Error {
 
   constructor(call: string, reference: string, missing: 'call' | 'part', known: readonly string[]) {
     const written = JSON.stringify(reference.slice(0, 200));
-    const what = missing === 'call' ? `no call of the plan has that id${list('the calls are', known)}` : `the output has no such part${list('there is', known)}`;
+    const what =
+      missing === 'call'
+        ? `no call of the plan has that id${list('the calls are', known)}`
+        : `the output has no such part${list('there is', known)}`;
     const literally = reference.startsWith('$') ? ` To say ${written} itself, write ${JSON.stringify(`$${reference.slice(0, 200)}`)}.` : '';
     super(`The call ${named([call])} refers to ${written}, but ${what}.${literally}`);
     this.call = call;

@@ -43,7 +43,8 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   /** How many of those have not been given to the fan-out. */
   private unfed = 0;
   private feed: Subscriber<PlanNode> | undefined = undefined;
-  private closed = false;
+  /** The source has completed. */
+  private whole = false;
   /** What was told while the graph was being stopped: nobody hears of it before everything has stopped. */
   private readonly held: GraphEvent[] = [];
 
@@ -94,14 +95,14 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   }
 
   private planned(): void {
-    this.closed = true;
+    this.whole = true;
     this.take(this.plan.close());
   }
 
   private take({ failed, ready }: PlanStep): void {
     for (const node of failed) if (this.unanswered.has(node)) this.tell(node, failure(node));
     for (const node of ready) this.release(node);
-    if (this.closed && this.unfed === 0) this.feed?.complete();
+    if (this.whole && this.unfed === 0) this.feed?.complete();
   }
 
   private release(node: PlanNode): void {
@@ -132,6 +133,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
 
   private hear(node: PlanNode, event: ToolEvent): void {
     this.tell(node, event);
+    if (this.state >= CANCELLING) return;
     if (event.type === 'result') this.take(this.plan.resolve(node, event.output));
     else if (event.type === 'failed') this.take(this.plan.fail(node, event.error));
     else if (event.type === 'cancelled') this.take(this.plan.fail(node, new ScopeCancelledError(event.reason)));

@@ -3,9 +3,10 @@ import { isDeadlineExceededError, rootReason } from '../core/errors.js';
 import type { CancelReason } from '../core/types.js';
 import { isGateError } from '../gates/errors.js';
 import { contentOfError } from './errorContent.js';
-import { isToolInputCutOffError, isToolInputError } from './errors.js';
+import { isToolInputCutOffError, isToolInputError, isVersionConflictError, type VersionConflictError } from './errors.js';
 import type { ToolEvent } from './fromTool.js';
 import { contentOf, cut, type ResultContent } from './resultContent.js';
+import { toJson } from './json.js';
 import { saidBy } from './words.js';
 
 export type ToolResult = Anthropic.Messages.ToolResultBlockParam;
@@ -53,6 +54,7 @@ function saidInBlocks({ phase, error }: ToolEvent & { readonly type: 'failed' },
 function wordsOfFailure({ name, phase, error, effect }: ToolEvent & { readonly type: 'failed' }): string {
   if (isToolInputError(error)) return `${error.message}\nThe tool did not run. Correct the input and call it again.`;
   if (isToolInputCutOffError(error)) return wordsOfCutOff(error);
+  if (isVersionConflictError(error)) return wordsOfConflict(error);
   if (phase === 'timeout' && isDeadlineExceededError(error)) {
     const left = error.abandoned.length > 0 ? ' and did not stop when told to' : ' and was stopped';
     return `The tool "${name}" did not finish within ${error.ms} ms${left}. ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
@@ -62,6 +64,10 @@ function wordsOfFailure({ name, phase, error, effect }: ToolEvent & { readonly t
   if (isGateError(error) && STOPS.test(error.code))
     return `The tool "${name}" was stopped before it finished. ${error.message} ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
   return failureText(name, error);
+}
+
+function wordsOfConflict({ message, version, current }: VersionConflictError): string {
+  return `${message} Look at the current value, and decide again with version ${version}:\n${typeof current === 'string' ? current : toJson(current)}`;
 }
 
 export function failureText(name: string, error: unknown): string {

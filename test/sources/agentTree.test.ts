@@ -1,6 +1,16 @@
 import { lastValueFrom, Subject, tap, toArray, type Observable } from 'rxjs';
-import { ApprovalGate, DepthGate, drawTree, guard, KeyedLock, RetryGate, type Scope } from 'rxfleet';
-import { agent, tool, turn, type AgentEvent, type AnyTool, type ToolRequest, type TurnEvent, type TurnOptions } from 'rxfleet/agents';
+import { ApprovalGate, classifyError, DepthGate, drawTree, guard, KeyedLock, RetryGate, type Scope } from 'rxfleet';
+import {
+  agent,
+  tool,
+  turn,
+  VersionConflictError,
+  type AgentEvent,
+  type AnyTool,
+  type ToolRequest,
+  type TurnEvent,
+  type TurnOptions,
+} from 'rxfleet/agents';
 import { expectNoOpenScopes, lastToolResults, reply, type MessagesRequest } from 'rxfleet/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -176,6 +186,32 @@ describe('resources', () => {
     await Promise.all([1, 2].map(() => all({ client, tools: [edit], lock })));
     expect(log).toEqual(['a1+', 'a1-', 'a1+', 'a1-']);
     expect(queued).toHaveLength(1);
+  });
+});
+
+describe('versions', () => {
+  it('a write that is based on an older version is answered with the current value, and decided again', async () => {
+    let stored = { version: 3, text: 'hers' };
+    const write = tool({
+      name: 'write',
+      description: 'writes',
+      input: z.object({ version: z.number(), text: z.string() }),
+      run: ({ version, text }) => {
+        if (version !== stored.version) throw new VersionConflictError(version, stored.version, stored.text);
+        stored = { version: version + 1, text };
+        return stored;
+      },
+    });
+    const { client } = await start((request) => {
+      const [last] = lastToolResults(request);
+      if (last === undefined) return calls('write', { version: 2, text: 'mine' });
+      if (!last.isError) return reply.text('done');
+      const version = Number(/with version (\d+)/.exec(last.text)?.[1]);
+      return calls('write', { version, text: last.text.includes('hers') ? 'hers and mine' : 'lost' });
+    });
+    await lastValueFrom(agent({ client, ...ask, tools: [write] }));
+    expect(stored).toEqual({ version: 4, text: 'hers and mine' });
+    expect(classifyError(new VersionConflictError('a', 'b', undefined))).toBe('fatal');
   });
 });
 
