@@ -1,5 +1,5 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import { concat, defer, EMPTY, finalize, from, isObservable, Observable, of, repeat, tap } from 'rxjs';
+import { concat, defer, EMPTY, from, isObservable, Observable, of, repeat, tap } from 'rxjs';
 import { innermost } from '../core/call.js';
 import { DirectObservable, type Sink } from '../core/direct.js';
 import type { ScopeNode } from '../core/node.js';
@@ -104,8 +104,7 @@ export function agent(options: AgentOptions): Observable<AgentEvent> {
       if (workflow !== undefined) scope.setDeadline(workflow);
       scope.begin(() => {
         const ledger = plan.open();
-        ledger.acquire();
-        return new AgentRun(plan, ledger, scope, maxTurns, inbox$).events().pipe(finalize(() => ledger.release()));
+        return ledger.continued(() => new AgentRun(plan, ledger, scope, maxTurns, inbox$).events(), plan.whenBusy);
       });
     });
   return new DirectObservable((sink) => {

@@ -1,4 +1,7 @@
 import type Anthropic from '@anthropic-ai/sdk';
+import { defer, finalize, type Observable } from 'rxjs';
+import { Semaphore } from '../gates/semaphore.js';
+import { bulkhead } from '../operators/bulkhead.js';
 import { refuse } from './checks.js';
 import { ConversationBusyError } from './errors.js';
 import { blocksOf, callIdsOf, freshId, type MessageParam } from './historyParts.js';
@@ -41,13 +44,22 @@ export class PendingCall {
 export class Ledger implements Conversation {
   busy = false;
   private readonly settled: MessageParam[];
+  private queue: Semaphore | undefined = undefined;
   private ids: Set<string> | undefined = undefined;
   private reply: MessageParam | undefined = undefined;
   private calls: readonly PendingCall[] = [];
   private expected: PendingCall[] = [];
 
-  constructor(messages: readonly MessageParam[]) {
+  constructor(
+    messages: readonly MessageParam[],
+    /** Whether others can continue it as well. */
+    private readonly shared = false,
+  ) {
     this.settled = [...messages];
+  }
+
+  private get line(): Semaphore {
+    return (this.queue ??= new Semaphore({ name: 'conversation', limit: 1 }));
   }
 
   get messages(): MessageParam[] {
@@ -65,13 +77,20 @@ export class Ledger implements Conversation {
     this.settled.push(message);
   }
 
-  acquire(): void {
-    if (this.busy) throw new ConversationBusyError();
-    this.busy = true;
+  /** Lets one turn or agent at a time continue it; another one waits, or errors at once. */
+  continued<T>(run: () => Observable<T>, whenBusy: 'error' | 'wait'): Observable<T> {
+    return defer(() => {
+      if (whenBusy === 'error' && (this.busy || (this.queue?.snapshot().waiting ?? 0) > 0)) throw new ConversationBusyError();
+      const alone = defer(() => {
+        this.busy = true;
+        return run().pipe(finalize(() => this.release()));
+      });
+      return this.shared ? alone.pipe(bulkhead(this.line)) : alone;
+    });
   }
 
   /** The turn or agent has ended or was stopped. */
-  release(): void {
+  private release(): void {
     this.settle(true);
     this.busy = false;
   }
@@ -128,5 +147,5 @@ export class Ledger implements Conversation {
  */
 export function conversation(messages: readonly MessageParam[] = []): Conversation {
   if (!Array.isArray(messages)) refuse(TypeError, 'conversation', 'messages', 'an array', messages);
-  return new Ledger(messages);
+  return new Ledger(messages, true);
 }

@@ -7,13 +7,13 @@ import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import { relay, tearDown } from '../core/relay.js';
 import type { CancelReason, Outcome, Scope } from '../core/types.js';
+import { KeyedLock } from '../gates/keyedLock.js';
 import { fanOutScoped } from '../operators/fanOutScoped.js';
-import type { Guard } from '../operators/guard.js';
 import { UnknownToolError } from './errors.js';
 import { toolEvents, type ToolEvent } from './fromTool.js';
 import { GraphPlan, type PlannedCall, type PlanNode, type PlanStep } from './graphPlan.js';
 import type { ToolDefinition } from './toolDefinition.js';
-import type { ToolRequest } from './toolRun.js';
+import type { ToolRules } from './toolGates.js';
 
 /** What happened to a call of a plan. `index` is its position in the plan. */
 export type GraphEvent<O = unknown> = ToolEvent<O> & { readonly index: number };
@@ -23,8 +23,7 @@ export interface GraphSettings {
   readonly tools: ReadonlyMap<string, ToolDefinition>;
   readonly concurrency: number;
   readonly policy: 'answer' | 'failFast';
-  readonly guard: Guard<ToolRequest> | undefined;
-  readonly timeoutMs: number | undefined;
+  readonly rules: ToolRules;
   readonly scope: ScopeOptions;
 }
 
@@ -42,6 +41,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   private readonly unanswered = new Map<PlanNode, Unanswered>();
   /** How many of those have not been given to the fan-out. */
   private unfed = 0;
+  private readonly rules: ToolRules;
   private feed: Subscriber<PlanNode> | undefined = undefined;
   /** The source has completed. */
   private whole = false;
@@ -53,6 +53,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
     private readonly settings: GraphSettings,
   ) {
     super(out, settings.scope);
+    this.rules = { ...settings.rules, lock: settings.rules.lock ?? new KeyedLock({ name: 'resources' }) };
   }
 
   start(source: Observable<PlannedCall>): void {
@@ -118,7 +119,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   // The calls
 
   private run(node: PlanNode, ctx: Scope): Observable<ToolEvent> {
-    const { tools, guard, timeoutMs } = this.settings;
+    const { rules, settings } = this;
     const { id, name } = node.call as PlannedCall;
     let input: unknown;
     try {
@@ -128,7 +129,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
       return EMPTY;
     }
     const hear = (event: ToolEvent): void => this.hear(node, event);
-    return toolEvents(tools.get(name) as ToolDefinition, { id, name, input }, ctx, { hear, guard, timeoutMs });
+    return toolEvents(settings.tools.get(name) as ToolDefinition, { id, name, input }, ctx, { hear, ...rules });
   }
 
   private hear(node: PlanNode, event: ToolEvent): void {
@@ -141,7 +142,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
 
   private tell(node: PlanNode, event: ToolEvent): void {
     const { index } = node;
-    if (event.type !== 'started' && event.type !== 'progress') {
+    if (event.type === 'result' || event.type === 'failed' || event.type === 'cancelled') {
       if (this.unanswered.get(node)?.fed === false) this.unfed--;
       this.unanswered.delete(node);
     }

@@ -1,18 +1,18 @@
 import type { OperatorFunction } from 'rxjs';
 import { DirectObservable } from '../core/direct.js';
 import { checkConcurrency, checkScopeOptions, type ScopeOptions } from '../core/options.js';
-import type { Guard } from '../operators/guard.js';
-import { checkGuard, checkMilliseconds, checkOneOf, refuse } from './checks.js';
+import { checkGate, checkGuard, checkMilliseconds, checkOneOf, refuse } from './checks.js';
 import { definitionOf } from './fromTool.js';
 import type { PlannedCall } from './graphPlan.js';
+import type { SdkTool } from './fromSdkTool.js';
 import { GraphRun, type GraphEvent, type GraphSettings } from './graphRun.js';
 import type { AnyTool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
-import type { ToolRequest } from './toolRun.js';
+import type { ToolRules } from './toolGates.js';
 
-export interface ToolGraphOptions extends ScopeOptions {
+export interface ToolGraphOptions extends ScopeOptions, ToolRules {
   /** What the calls may name. */
-  readonly tools: AnyTool | readonly AnyTool[];
+  readonly tools: AnyTool | SdkTool | readonly (AnyTool | SdkTool)[];
   /** How many calls may run at once. Default 16. */
   readonly concurrency?: number | undefined;
   /**
@@ -20,10 +20,6 @@ export interface ToolGraphOptions extends ScopeOptions {
    * output errors with what the call failed with. Default `answer`.
    */
   readonly policy?: 'answer' | 'failFast' | undefined;
-  /** Gates that each call passes once its input is complete: what `guard` returns. */
-  readonly guard?: Guard<ToolRequest> | undefined;
-  /** Milliseconds that a call may take, for tools that have no `timeoutMs` of their own. */
-  readonly timeoutMs?: number | undefined;
 }
 
 const WHO = 'toolGraph';
@@ -74,19 +70,20 @@ export function toolGraph(options: ToolGraphOptions): OperatorFunction<PlannedCa
 
 function checked(options: ToolGraphOptions): GraphSettings {
   if (typeof options !== 'object' || options === null) refuse(TypeError, WHO, 'options', 'an object', options);
-  const { tools, concurrency = 16, policy = 'answer', guard, timeoutMs, ...scope } = options;
+  const { tools, concurrency = 16, policy = 'answer', guard, timeoutMs, approvals, lock, ...scope } = options;
   checkConcurrency(WHO, concurrency);
   checkOneOf(WHO, 'policy', policy, ['answer', 'failFast']);
   checkGuard(WHO, 'guard', guard);
+  checkGate(WHO, 'approvals', approvals);
+  checkGate(WHO, 'lock', lock);
   if (timeoutMs !== undefined) checkMilliseconds(WHO, 'timeoutMs', timeoutMs);
   checkScopeOptions(WHO, scope);
-  return { tools: byName(tools), concurrency, policy, guard, timeoutMs, scope };
+  return { tools: byName(tools), concurrency, policy, rules: { guard, timeoutMs, approvals, lock }, scope };
 }
 
-function byName(tools: AnyTool | readonly AnyTool[]): Map<string, ToolDefinition> {
+function byName(tools: ToolGraphOptions['tools']): Map<string, ToolDefinition> {
   const found = new Map<string, ToolDefinition>();
-  if (typeof tools !== 'function' && !Array.isArray(tools)) refuse(TypeError, WHO, 'tools', 'a tool or an array of tools', tools);
-  for (const each of [tools].flat() as readonly AnyTool[]) {
+  for (const each of [tools].flat() as readonly unknown[]) {
     const definition = definitionOf(WHO, each);
     const { name } = definition;
     if (found.has(name)) throw new TypeError(`${WHO}: tools must have names of their own, and two are called "${name}".`);

@@ -1,4 +1,4 @@
-import { finalize, type Observable } from 'rxjs';
+import type { Observable } from 'rxjs';
 import { DirectObservable } from '../core/direct.js';
 import { CallScope } from './callScope.js';
 import { planTurn, type TurnOptions } from './turnPlan.js';
@@ -22,8 +22,7 @@ export function turn(options: TurnOptions): Observable<TurnEvent> {
     const scope = new CallScope<TurnEvent>(sink, plan.scope);
     scope.begin(() => {
       const ledger = plan.open();
-      ledger.acquire();
-      return new TurnRun(plan, ledger, scope, 1).events().pipe(finalize(() => ledger.release()));
+      return ledger.continued(() => new TurnRun(plan, ledger, scope, 1).events(), plan.whenBusy);
     });
   });
 }

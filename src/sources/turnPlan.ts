@@ -66,6 +66,11 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
   readonly toolGuard?: Guard<ToolRequest> | undefined;
   /** Where people are asked about calls of tools with `needsApproval`: without it, such a call is refused. */
   readonly approvals?: ApprovalGate | undefined;
+  /**
+   * What to do while another turn or agent continues the same conversation: `error` errors with ConversationBusyError, `wait` waits in line for its
+   * end. Default `error`.
+   */
+  readonly whenBusy?: 'error' | 'wait' | undefined;
   /** Orders calls of tools with `resources`; one that is shared orders those of several agents. Default: one of its own. */
   readonly lock?: KeyedLock | undefined;
 }
@@ -93,6 +98,7 @@ export interface TurnPlan {
   readonly onMaxTokens: 'continue' | 'end';
   readonly onToolError: 'answer' | 'failFast';
   readonly eager: boolean;
+  readonly whenBusy: 'error' | 'wait';
   readonly groupMs: number | undefined;
   readonly turnMs: number | undefined;
   readonly maxResultChars: number;
@@ -109,6 +115,7 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
     concurrency = 16,
     onMaxTokens = 'continue',
     onToolError = 'answer',
+    whenBusy = 'error',
     eager = true,
     timeouts = {},
     maxResultChars = MAX_RESULT_CHARS,
@@ -144,6 +151,7 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   checkRequestOptions(who, limits);
   checkConcurrency(who, concurrency);
   checkOneOf(who, 'onMaxTokens', onMaxTokens, ['continue', 'end']);
+  checkOneOf(who, 'whenBusy', whenBusy, ['error', 'wait']);
   checkOneOf(who, 'onToolError', onToolError, ['answer', 'failFast']);
   if (typeof eager !== 'boolean') refuse(TypeError, who, 'eager', 'true or false', eager);
   const { tool: toolMs, group: groupMs, turn: turnMs } = checkTimeouts(who, timeouts);
@@ -151,7 +159,7 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   const { sent: listed, found: definitions } = ours(who, tools);
   const open = (): Ledger => (messages instanceof Ledger ? messages : new Ledger(messages as readonly MessageParam[]));
   const sent = listed.length === 0 ? params : { ...params, tools: listed };
-  const rules = { concurrency, onMaxTokens, onToolError, eager, groupMs, turnMs, maxResultChars };
+  const rules = { concurrency, onMaxTokens, onToolError, eager, whenBusy, groupMs, turnMs, maxResultChars };
   const gates = { guard: toolGuard, timeoutMs: toolMs, approvals, lock };
   return { client, params: sent, request: limits, rules: gates, tools: definitions, scope, ...rules, open };
 }

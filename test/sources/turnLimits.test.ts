@@ -95,7 +95,7 @@ describe('tools that start early', () => {
   it('a refused reply stops what had started', async () => {
     const script = [{ ...reply.toolUse(five.slice(0, 2), slowly), stop_reason: 'refusal' as const }];
     const all = await events(script, { tools: [read(10_000)] });
-    expect(kinds(all)).toBe('started message_stop turn');
+    expect(kinds(all)).toBe('started message_stop cancelled turn');
     expect((all.at(-1) as TurnEvent & { type: 'turn' }).history).toEqual([hello]);
   });
 });
@@ -181,6 +181,32 @@ describe('onToolError: failFast', () => {
     expect((error as Error).message).toBe('no disk');
     expect(chat.messages).toHaveLength(3);
     await client.messages.countTokens({ model: 'm', messages: [...chat.messages, hello] });
+  });
+});
+
+describe('a conversation that is continued by several', () => {
+  it('whenBusy: wait takes them one after the other, in order, and none overwrites the other', async () => {
+    const chat = conversation([hello]);
+    const { client, server } = await start((request) => reply.text(`after ${request.messages.length}`, { pace: { eventMs: 5 } }));
+    const run = (content: string) => {
+      const said = turn({ client, ...ask, messages: chat, whenBusy: 'wait', metadata: { user_id: content } });
+      return lastValueFrom(said).then((end) => (end as TurnEvent & { type: 'turn' }).history.length);
+    };
+    expect(await Promise.all(['a', 'b', 'c'].map(run))).toEqual([2, 3, 4]);
+    expect(server.stats().requests).toBe(3);
+    expect(chat.busy).toBe(false);
+  });
+
+  it('one that errors at once does not pass those that wait, and leaving the line is quiet', async () => {
+    const chat = conversation([hello]);
+    const { client } = await start(() => reply.text('ok', { pace: { eventMs: 10 } }));
+    const first = lastValueFrom(turn({ client, ...ask, messages: chat, whenBusy: 'wait' }));
+    const second = turn({ client, ...ask, messages: chat, whenBusy: 'wait' }).subscribe();
+    const third = await lastValueFrom(turn({ client, ...ask, messages: chat })).catch((error: unknown) => (error as Error).name);
+    expect(third).toBe('ConversationBusyError');
+    second.unsubscribe();
+    await first;
+    expect(chat.messages).toHaveLength(2);
   });
 });
 
