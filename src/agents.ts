@@ -55,6 +55,12 @@ export {
   type Problem,
   type ReplyErrorInit,
 } from './sources/errors.js';
+export { fromMcp, type FromMcpOptions } from './sources/fromMcp.js';
+export { fromSdkTool, type ForeignToolOptions, type SdkTool, type SdkToolContext } from './sources/fromSdkTool.js';
+export { isMcpToolError, McpToolError, type McpOutput } from './sources/mcpContent.js';
+export type { McpClient, McpProgress, McpRequestOptions } from './sources/mcpClient.js';
+export type { McpTool, McpToolInfo, McpToolOptions } from './sources/mcpTool.js';
+export type { ContentBlock, ContentBlocks } from './sources/contentBlocks.js';
 export { modelGuard, type ModelGuard, type ModelGuardOptions } from './sources/modelGuard.js';
 export { rateLimitMiddleware } from './sources/rateLimits.js';
 export { repairHistory, type HistoryRepair } from './sources/repairHistory.js';

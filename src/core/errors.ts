@@ -7,9 +7,13 @@ export function brandError(error: Error, brand: string): void {
   Object.defineProperty(error, BRAND, { value: brand });
 }
 
-/** Whether `error` carries that brand. */
+/** Whether `error` carries that brand. Anything can be thrown, also what throws when it is looked at. */
 export function hasBrand(error: unknown, brand: string): boolean {
-  return typeof error === 'object' && error !== null && (error as { [BRAND]?: unknown })[BRAND] === brand;
+  try {
+    return typeof error === 'object' && error !== null && (error as { [BRAND]?: unknown })[BRAND] === brand;
+  } catch {
+    return false;
+  }
 }
 
 /** The cause behind any number of `parent-cancelled`. Takes a reason or a ScopeCancelledError. */
@@ -163,6 +167,10 @@ const ABORT_CODES = new Set<unknown>(['ABORT_ERR', 'ERR_CANCELED']);
 /** Whether an error has the shape of an aborted call's. Only counts as a cancellation when we aborted that call. */
 export function isAbortShaped(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false;
-  const { name, code } = error as { name?: unknown; code?: unknown };
-  return (typeof name === 'string' && ABORT_NAMES.has(name)) || ABORT_CODES.has(code) || isScopeCancelledError(error);
+  try {
+    const { name, code } = error as { name?: unknown; code?: unknown };
+    return (typeof name === 'string' && ABORT_NAMES.has(name)) || ABORT_CODES.has(code) || isScopeCancelledError(error);
+  } catch {
+    return false;
+  }
 }

@@ -306,10 +306,7 @@ export class BadAskError extends GateError {
   readonly code = 'BAD_ASK';
 
   constructor(gate: string, what: string, range: string, got: unknown) {
-    super(
-      gate,
-      `Gate "${gate}": ${what} of this call must be ${range}, got ${typeof got === 'string' ? JSON.stringify(got) : String(got)}.`,
-    );
+    super(gate, `Gate "${gate}": ${what} of this call must be ${range}, got ${describeError(got)}.`);
   }
 }
 

@@ -12,6 +12,8 @@ export interface Gate<Ask, Grant = void, Use = never> {
    * waiting caller out of the line, and does nothing once it was answered. What it throws refuses this call.
    */
   enter(ask: Ask, call: Call, caller: Caller<Grant, Use>): Withdraw;
+  /** Is told of what `enter` threw, or the function that says what a call asks: the call is refused with it. */
+  threw?(error: Error, call: Call): void;
 }
 
 /** Takes a waiting caller out of the line. */

@@ -55,7 +55,14 @@ export abstract class GateBase<Snapshot> extends Disposing {
       this.refuseWaiting(() => new ResourceDisposedError(this.name));
       this.tell({ type: 'disposed' });
     }
-    if (options.cancelInFlight) revokeAll(this.live.all(), () => new ResourceDisposedError(this.name));
+    if (options.cancelInFlight) this.stopAll();
+  }
+
+  private stopAll(): void {
+    const victims = this.live.all();
+    revokeAll(victims, () => new ResourceDisposedError(this.name));
+    if (!this.watched) return;
+    for (const { call } of victims) this.tell({ type: 'revoked', path: call.scope.path, error: new ResourceDisposedError(this.name) });
   }
 
   protected get scheduler(): GateTimer['scheduler'] {
@@ -97,9 +104,14 @@ export abstract class GateBase<Snapshot> extends Disposing {
     if (this.disposed) throw new ResourceDisposedError(this.name);
   }
 
+  /** @internal */
+  threw(error: Error, call: Call): void {
+    if (this.watched) this.tell({ type: 'refused', path: call.scope.path, error });
+  }
+
   /** Refuses a caller: its call ends with the error. */
   protected refuse(call: Call, caller: Caller<never>, error: Error): void {
-    if (this.watched) this.tell({ type: 'refused', path: call.scope.path, error });
+    this.threw(error, call);
     guarded(this.scheduler, () => caller.refused(error));
   }
 }

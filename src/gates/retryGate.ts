@@ -1,7 +1,7 @@
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { GateBase, guarded } from './gateBase.js';
 import { RetryJudge, type RetryVerdict } from './retryJudge.js';
-import { RetryLease, type RetryKeeper } from './retryLease.js';
+import { RetryLease } from './retryLease.js';
 import { RetryLine } from './retryLine.js';
 import { checkRetryAsk, checkRetryOptions, makeRetryState, type RetryAsk, type RetryGateOptions } from './retryOptions.js';
 import type { RetryPhase, RetryState } from './retryState.js';
@@ -55,7 +55,7 @@ const WHO = 'RetryGate';
  * throttles may make the pause longer, but do not count as another one. Bad options throw TypeError or RangeError. One
  * timer, and none while nobody waits.
  */
-export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>, RetryKeeper {
+export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk> {
   private readonly maxElapsedMs: number;
   private readonly machine: RetryState;
   private readonly court: RetryJudge;

@@ -50,8 +50,9 @@ class Stage implements Caller<unknown, unknown> {
       this.phase = WAITING;
       if (owner.state >= CANCELLING) this.leave();
     } catch (error) {
-      if (this.phase === ENTERING) this.refused(error as Error);
-      else this.report(error);
+      if (this.phase !== ENTERING) return this.report(error);
+      this.attempt(() => plan.gate.threw?.(error as Error, owner));
+      this.refused(error as Error);
     }
   }
 

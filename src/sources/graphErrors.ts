@@ -1,4 +1,4 @@
-import { brandError, describeError, hasBrand } from '../core/errors.js';
+import { brandError, hasBrand } from '../core/errors.js';
 
 const SHOWN = 20;
 
@@ -17,9 +17,8 @@ export class DependencyFailedError extends Error {
   readonly root: string;
 
   constructor(call: string, dependency: string, root: string, cause: unknown) {
-    const [needed, first] = [dependency, root].map((id) => JSON.stringify(id.slice(0, 100)));
-    const through = root === dependency ? '' : `, which needs ${first},`;
-    super(`The call ${named([call])} needs ${needed}${through} and there is no result: ${describeError(cause)}`, { cause });
+    const because = root === dependency ? '' : ` because ${named([root])} has none`;
+    super(`The call ${named([call])} needs ${named([dependency])}, which has no result${because}`, { cause });
     this.call = call;
     this.dependency = dependency;
     this.root = root;

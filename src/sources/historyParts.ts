@@ -36,7 +36,7 @@ function sendable(block: Block, id: string | undefined): BlockParam {
   return input === block.input && newId === block.id ? block : { ...block, id: newId, input };
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

@@ -1,23 +1,22 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { refuse } from './checks.js';
-import { freshId, isSendable, isThinking, type MessageParam } from './historyParts.js';
+import { callIdsOf, freshId, isObject, isSendable, isThinking, type MessageParam } from './historyParts.js';
 import { errorResult, type ToolResult } from './resultOf.js';
 
 type Block = Anthropic.Messages.ContentBlockParam;
-type ToolUse = Anthropic.Messages.ToolUseBlockParam;
 
 /** What a history had that the API would refuse. */
 export interface HistoryRepair {
   readonly kind:
-    /** A call without a result: it was given one that says so. */
+    /** A call without a result, or with an error that has no words: it was given one that says so. */
     | 'missing-result'
     /** A result without a call, a second result of a call, or one in the wrong place: left out, or moved to the front. */
     | 'orphan-result'
     | 'duplicate-result'
     | 'moved-result'
-    /** An id that was used before, or that the API does not take: changed, together with the results' ids. */
+    /** An id that was used before, or that the API does not take: changed, together with the results' ids. Also an input that was no object. */
     | 'changed-id'
-    /** A blank text, thinking without a signature or at the end, a call of the API's own that was cut off: left out. */
+    /** A blank text, thinking without a signature or at the end, half of a call of the API's own, what its role cannot say: left out. */
     | 'dropped-block'
     | 'dropped-message';
   /** Index of the message in what was given. */
@@ -26,14 +25,18 @@ export interface HistoryRepair {
   readonly id?: string | undefined;
 }
 
-interface Turn {
-  readonly role: MessageParam['role'];
-  readonly first: number;
-  readonly messages: MessageParam[];
+/** A message, and where it stood in what was given. */
+interface Line {
+  readonly message: MessageParam;
+  readonly index: number;
 }
 
+/** For each id that an assistant's turn has used, the ids that stand for it now, call by call. */
+type Calls = Map<string, readonly string[]>;
+
 const UNKNOWN = 'The result of this call is not known: the conversation was broken off. It may have completed, check before repeating it.';
-const GOOD_ID = /^[a-zA-Z0-9_-]{1,64}$/;
+const GOOD_ID = /^[a-zA-Z0-9_-]+$/;
+const SERVER_CALLS: readonly string[] = ['server_tool_use', 'mcp_tool_use'];
 
 /**
  * Makes a history that the API accepts of one that it may refuse: every call gets exactly one result, results without a call are left out, ids
@@ -61,157 +64,174 @@ export function repairHistory(messages: readonly MessageParam[]): { messages: Me
 
 class Repair {
   private readonly repairs: HistoryRepair[] = [];
-  private readonly ids = new Set<string>();
-  private readonly done: MessageParam[] = [];
+  private readonly seen = new Set<string>();
+  private readonly taken: Set<string>;
 
-  constructor(private readonly given: readonly MessageParam[]) {}
-
-  run(): { messages: MessageParam[]; repairs: HistoryRepair[] } {
-    let calls: readonly ToolUse[] = [];
-    let renamed = new Map<string, string[]>();
-    for (const turn of turnsOf(this.given)) {
-      if (turn.role === 'assistant') {
-        this.answer(calls, new Map(), turn.first);
-        const last = turn.first + turn.messages.length === this.given.length;
-        ({ calls, renamed } = this.assistant(turn, last));
-      } else if (turn.role === 'user') {
-        this.user(turn, calls, renamed);
-        calls = [];
-      } else this.done.push(...turn.messages);
-    }
-    this.answer(calls, new Map(), this.given.length);
-    return { messages: this.done, repairs: this.repairs };
+  constructor(private readonly given: readonly MessageParam[]) {
+    this.taken = callIdsOf(given);
   }
 
-  private note(kind: HistoryRepair['kind'], message: number, id?: string): void {
+  run(): { messages: MessageParam[]; repairs: HistoryRepair[] } {
+    const lines = this.given.map((message, index) => this.fitting({ message, index })).filter(hasContent);
+    const messages = this.answered(this.pruned(lines)).map(({ message }) => message);
+    return { messages, repairs: this.repairs.sort((one, other) => one.message - other.message) };
+  }
+
+  private note(kind: HistoryRepair['kind'], message: number, id?: string): undefined {
     this.repairs.push({ kind, message, ...(id !== undefined && { id }) });
   }
 
-  /** The calls of a turn, and for each id that was used in it the ids that stand for it now. */
-  private assistant(turn: Turn, last: boolean): { calls: ToolUse[]; renamed: Map<string, string[]> } {
-    const calls: ToolUse[] = [];
-    const renamed = new Map<string, string[]>();
-    const blocks = turn.messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content));
-    const answered = new Set(blocks.flatMap((block) => ('tool_use_id' in block ? [block.tool_use_id] : [])));
-    const keeps = (block: Block): boolean => isSendable(block) && (last || !isUnanswered(block, answered)) && block.type !== 'tool_result';
-    const rename = (block: Block): Block => {
-      if (block.type !== 'tool_use') return block;
-      const call = this.fresh(block, turn.first);
-      renamed.set(block.id, [...(renamed.get(block.id) ?? []), call.id]);
-      calls.push(call);
-      return call;
-    };
-    const kept = turn.messages.map((message, i) => this.mapped(message, turn.first + i, (content) => content.filter(keeps).map(rename)));
-    this.dropLastThinking(kept, turn.first);
-    this.keep(kept, turn.first);
-    return { calls, renamed };
+  /** What may stand in a message, whatever is around it. */
+  private fitting(line: Line): Line {
+    const { message, index } = line;
+    if (!hasContent(line)) this.note('dropped-message', index);
+    return changed(line, (block) => {
+      if (isSendable(block) && mayBeSaidBy(message.role, block)) return block;
+      if (block.type === 'tool_result') return this.note('orphan-result', index, block.tool_use_id);
+      return this.note('dropped-block', index);
+    });
   }
 
-  private fresh(block: ToolUse, message: number): ToolUse {
-    const base = GOOD_ID.test(block.id) ? block.id : block.id.replace(/[^a-zA-Z0-9_-]/g, '_').slice(0, 56) || 'call';
-    const id = freshId(base, this.ids);
-    this.ids.add(id);
-    const input = typeof block.input === 'object' && block.input !== null && !Array.isArray(block.input) ? block.input : {};
-    if (id === block.id && input === block.input) return block;
-    this.note('changed-id', message, block.id);
-    return { ...block, id, input };
+  /** What an assistant's turn may hold as a whole. Where nothing is left of one, those around it become one. */
+  private pruned(lines: readonly Line[]): readonly Line[] {
+    const left = turnsOf(lines)
+      .flatMap((turn, i, turns) => (roleOf(turn) === 'assistant' ? this.prunedTurn(turn, i === turns.length - 1) : turn))
+      .filter(hasContent);
+    return left.length === lines.length ? left : this.pruned(left);
   }
 
-  /** The final block of an assistant's turn cannot be thinking. */
-  private dropLastThinking(messages: MessageParam[], first: number): void {
-    for (let i = messages.length - 1; i >= 0; i--) {
-      const { content, role } = messages[i] as MessageParam;
-      if (typeof content === 'string') return;
-      const kept = [...content];
-      while (isThinking(kept.at(-1))) {
-        kept.pop();
-        this.note('dropped-block', first + i);
-      }
-      if (kept.length !== content.length) messages[i] = { role, content: kept } as MessageParam;
-      if (kept.length > 0) return;
+  private prunedTurn(turn: readonly Line[], last: boolean): readonly Line[] {
+    const stays = whatStays(turn.flatMap(blocksOf), last);
+    let at = 0;
+    return turn.map((line) => changed(line, (block) => (stays[at++] === true ? block : this.note('dropped-block', line.index))));
+  }
+
+  /** Every call has one result, in front of whatever else is said next. */
+  private answered(lines: readonly Line[]): readonly Line[] {
+    const done: Line[] = [];
+    let calls: Calls = new Map();
+    for (const turn of turnsOf(lines)) {
+      const role = roleOf(turn);
+      done.push(...this.results(role === 'user' ? turn : [], calls, turn[0]?.index ?? 0));
+      const asked: Calls = new Map();
+      calls = asked;
+      if (role === 'assistant') done.push(...turn.map((line) => changed(line, (block) => this.called(block, line.index, asked))));
+      else if (role !== 'user') done.push(...turn);
     }
+    return [...done, ...this.results([], calls, this.given.length)];
   }
 
-  private user(turn: Turn, calls: readonly ToolUse[], renamed: ReadonlyMap<string, readonly string[]>): void {
-    const results = new Map<string, ToolResult>();
+  private called(block: Block, index: number, calls: Calls): Block {
+    if (block.type !== 'tool_use') return block;
+    const { id } = block;
+    const input = isObject(block.input) ? block.input : {};
+    const good = GOOD_ID.test(id) && !this.seen.has(id);
+    const own = good ? id : freshId(id.replace(/[^a-zA-Z0-9_-]/g, '_') || 'call', this.taken);
+    this.seen.add(own);
+    this.taken.add(own);
+    calls.set(id, [...(calls.get(id) ?? []), own]);
+    if (good && input === block.input) return block;
+    this.note('changed-id', index, id);
+    return { ...block, id: own, input };
+  }
+
+  /** What is said after the calls, with the results in front. */
+  private results(turn: readonly Line[], calls: Calls, index: number): readonly Line[] {
+    const open = new Set([...calls.values()].flat());
+    const added: ToolResult[] = [];
     let front = true;
-    let moved = false;
-    const place = (block: Block, message: number): boolean => {
-      if (block.type !== 'tool_result') {
-        front = false;
-        return true;
-      }
-      moved ||= !front;
-      const id = (renamed.get(block.tool_use_id) ?? []).find((each) => !results.has(each));
-      if (id !== undefined) results.set(id, usable(id === block.tool_use_id ? block : { ...block, tool_use_id: id }));
-      else this.note(renamed.has(block.tool_use_id) ? 'duplicate-result' : 'orphan-result', message, block.tool_use_id);
-      return false;
+    const place = (block: Block, line: Line): Block | undefined => {
+      front &&= block.type === 'tool_result';
+      if (block.type !== 'tool_result') return block;
+      const ids = calls.get(block.tool_use_id);
+      const id = ids?.find((each) => open.delete(each));
+      if (id === undefined) return this.note(ids === undefined ? 'orphan-result' : 'duplicate-result', line.index, block.tool_use_id);
+      const result = this.worded(id === block.tool_use_id ? block : { ...block, tool_use_id: id }, line.index);
+      if (front) return result;
+      added.push(result);
+      return this.note('moved-result', line.index, id);
     };
-    const rest = turn.messages.map((message, i) =>
-      this.mapped(message, turn.first + i, (content) => content.filter((block) => isSendable(block) && place(block, turn.first + i)), true),
-    );
-    const missing = this.answer(calls, results, turn.first, true);
-    const [first] = turn.messages;
-    if (moved) this.note('moved-result', turn.first);
-    if (missing.length > 0 && first !== undefined && inOrder(first, missing) && !moved)
-      return this.keep([first, ...rest.slice(1)], turn.first);
-    if (missing.length > 0) this.done.push({ role: 'user', content: missing });
-    this.keep(rest, turn.first, missing.length > 0 || calls.length === 0);
+    const rest = turn.map((line) => changed(line, (block) => place(block, line))).filter(hasContent);
+    for (const id of open) {
+      this.note('missing-result', index, id);
+      added.push(errorResult(id, UNKNOWN));
+    }
+    return added.length === 0 ? rest : inFront(added, rest, index);
   }
 
-  /** The results of all calls; those that are not there are made. */
-  private answer(calls: readonly ToolUse[], results: ReadonlyMap<string, ToolResult>, message: number, only = false): ToolResult[] {
-    const all = calls.map(({ id }) => {
-      const result = results.get(id);
-      if (result === undefined) this.note('missing-result', message, id);
-      return result ?? errorResult(id, UNKNOWN);
-    });
-    if (!only && all.length > 0) this.done.push({ role: 'user', content: all });
-    return all;
-  }
-
-  private mapped(message: MessageParam, index: number, map: (content: Block[]) => Block[], quiet = false): MessageParam {
-    const { content, role } = message;
-    if (typeof content === 'string') return message;
-    const mapped = map(content);
-    if (mapped.length === content.length && mapped.every((block, i) => block === content[i])) return message;
-    if (!quiet && mapped.length < content.length) this.note('dropped-block', index);
-    return { role, content: mapped } as MessageParam;
-  }
-
-  /** Messages in which nothing is left are left out. */
-  private keep(messages: readonly MessageParam[], first: number, quiet = false): void {
-    messages.forEach((message, i) => {
-      const { content } = message;
-      if (typeof content === 'string' ? content.trim() !== '' : content.length > 0) this.done.push(message);
-      else if (!quiet) this.note('dropped-message', first + i);
-    });
+  private worded(result: ToolResult, index: number): ToolResult {
+    const { content, is_error, tool_use_id } = result;
+    if (is_error !== true || (content !== undefined && content.length > 0)) return result;
+    this.note('missing-result', index, tool_use_id);
+    return { ...result, content: 'It failed without giving a reason.' };
   }
 }
 
-/** Whether the message is already just these results, in front of whatever else it says. */
-function inOrder({ content }: MessageParam, results: readonly ToolResult[]): boolean {
-  return (
-    typeof content !== 'string' && results.every((result, i) => content[i] === result) && content[results.length]?.type !== 'tool_result'
-  );
+/** Which blocks of an assistant's turn stay: calls of the API's own and their results in pairs, and no thinking at the end. */
+function whatStays(blocks: readonly Block[], last: boolean): boolean[] {
+  const asked = new Set<string>();
+  const answered = new Set<string>();
+  // Those that were not answered yet are answered next, unless something is said in between.
+  const goesOn = last && !blocks.some(({ type }) => type === 'tool_use');
+  const stays = blocks.map((block) => {
+    if (isServerCall(block)) asked.add(block.id);
+    if (!isServerResult(block)) return true;
+    if (asked.has(block.tool_use_id)) answered.add(block.tool_use_id);
+    return asked.has(block.tool_use_id);
+  });
+  blocks.forEach((block, i) => (stays[i] &&= goesOn || !isServerCall(block) || answered.has(block.id)));
+  for (let i = blocks.length - 1; i >= 0 && (stays[i] === false || isThinking(blocks[i])); i--) stays[i] = false;
+  return stays;
 }
 
-function usable(result: ToolResult): ToolResult {
-  const empty = result.content === undefined || result.content.length === 0;
-  return empty && result.is_error === true ? { ...result, content: 'It failed without giving a reason.' } : result;
+function isServerCall(block: Block): block is Block & { readonly id: string } {
+  return SERVER_CALLS.includes(block.type);
 }
 
-function isUnanswered(block: Block, answered: ReadonlySet<string>): boolean {
-  return block.type === 'server_tool_use' && !answered.has(block.id);
+function isServerResult(block: Block): block is Block & { readonly tool_use_id: string } {
+  return 'tool_use_id' in block && block.type !== 'tool_result';
+}
+
+function mayBeSaidBy(role: MessageParam['role'], block: Block): boolean {
+  if (block.type === 'tool_result') return role === 'user';
+  return role === 'assistant' || !(block.type === 'tool_use' || isThinking(block) || isServerCall(block) || isServerResult(block));
 }
 
 /** Messages of one role in a row count as one turn. */
-function turnsOf(messages: readonly MessageParam[]): Turn[] {
-  const turns: Turn[] = [];
-  messages.forEach((message, index) => {
+function turnsOf(lines: readonly Line[]): (readonly Line[])[] {
+  const turns: Line[][] = [];
+  for (const line of lines) {
     const last = turns.at(-1);
-    if (last?.role === message.role) last.messages.push(message);
-    else turns.push({ role: message.role, first: index, messages: [message] });
-  });
+    if (last !== undefined && roleOf(last) === line.message.role) last.push(line);
+    else turns.push([line]);
+  }
   return turns;
+}
+
+function roleOf(turn: readonly Line[]): MessageParam['role'] | undefined {
+  return turn[0]?.message.role;
+}
+
+function hasContent({ message: { content } }: Line): boolean {
+  return typeof content === 'string' ? content.trim() !== '' : content.length > 0;
+}
+
+function blocksOf({ message: { content } }: Line): readonly Block[] {
+  return typeof content === 'string' ? [{ type: 'text', text: content }] : content;
+}
+
+/** A line with its blocks put through `change`, which may leave some out; the very same line if that changes nothing. */
+function changed(line: Line, change: (block: Block) => Block | undefined): Line {
+  const { message, index } = line;
+  const before = blocksOf(line);
+  const after = before.map(change);
+  if (typeof message.content === 'string' || after.every((block, i) => block === before[i])) return line;
+  return { index, message: { ...message, content: after.filter((block) => block !== undefined) } as MessageParam };
+}
+
+function inFront(results: readonly ToolResult[], turn: readonly Line[], index: number): readonly Line[] {
+  const [first, ...rest] = turn;
+  if (first === undefined || typeof first.message.content === 'string')
+    return [{ index, message: { role: 'user', content: [...results] } }, ...turn];
+  return [{ index, message: { ...first.message, content: [...results, ...first.message.content] } as MessageParam }, ...rest];
 }

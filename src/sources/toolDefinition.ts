@@ -48,7 +48,7 @@ export function define(options: Options, sent?: Anthropic.Messages.Tool): ToolDe
   checkFunction('tool', 'run', run);
   const own = sent ?? { name, description, input_schema: schemaOf(name, input) };
   const toApi = (): Anthropic.Messages.Tool => ({ ...api, ...own });
-  const asks = typeof needsApproval === 'boolean' ? (): boolean => needsApproval : (needsApproval as (input: unknown) => boolean);
+  const asks = typeof needsApproval === 'boolean' ? (): boolean => needsApproval : needsApproval;
   const keys = resources as ResourcesOf | undefined;
   return { name, description, input, output, effect, timeoutMs, graceMs, resources: keys, needsApproval: asks, toApi, run };
 }

@@ -1,5 +1,6 @@
-import { symlink } from 'node:fs/promises';
+import { readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { usd, type TripRecord } from 'rxfleet';
 import { startMessagesServer } from 'rxfleet/testing';
 import { describe, expect, it } from 'vitest';
 import { auditor } from '../../examples/dependency-audit/auditor.js';
@@ -9,17 +10,32 @@ import { makeProject, runDemo, startDemo, type Demo } from './demo.js';
 function expectClosedAccounts({ stdout, stderr }: Demo): void {
   expect(stderr).toBe('');
   expect(stdout).toMatch(/open scopes: 0$/m);
-  const accounts = [...stdout.matchAll(/(\d+) started = (.+?)(;.*)?$/gm)];
-  expect(accounts).toHaveLength(3);
-  for (const [, started, parts = ''] of accounts) {
+  const accounts = [...stdout.matchAll(/([\w ]+): (\d+) (?:started|admitted) = (.+?)(?:;.*)?$/gm)];
+  for (const [, , begun, parts = ''] of accounts) {
     const sum = [...parts.matchAll(/\d+/g)].reduce((total, [n]) => total + Number(n), 0);
-    expect(sum).toBe(Number(started));
+    expect(sum).toBe(Number(begun));
   }
+  const begun = Object.fromEntries(accounts.map(([, label = '', n]) => [label.trim(), Number(n)]));
+  expect(Object.keys(begun)).toEqual(['rate limit', 'retry gate', 'breakers', 'budget', 'agents', 'tool calls', 'model calls']);
+  // What the guards have counted is what the agents have seen.
+  expect(begun['rate limit']).toBe(begun['model calls']);
+  expect(begun['budget']).toBe(begun['model calls']);
+  expect(begun['breakers']).toBe(begun['tool calls']);
+  const [, setAside = '', spent = '', givenBack = ''] = /money: (\S+) set aside = (\S+) spent \+ (\S+) given back$/m.exec(stdout) ?? [];
+  expect(microUsd(spent) + microUsd(givenBack)).toBe(microUsd(setAside));
+  const [, paid = '', limit = ''] = /spent: (\$\S+) of at most (\$[\d.]+)/.exec(stdout) ?? [];
+  expect(paid).toBe(spent);
+  expect(microUsd(paid)).toBeLessThanOrEqual(microUsd(limit));
 }
+
+const microUsd = (dollars: string): number => usd(dollars.replace('$', ''));
 
 const KEY = 'sk-test-0123456789';
 
-describe.concurrent('npm start', () => {
+/** All of these run at once. */
+const PATIENCE = { timeout: 60_000 };
+
+describe.concurrent('npm start', PATIENCE, () => {
   it('audits the packages of this checkout', async ({ expect }) => {
     const demo = await runDemo(['--max', '4']);
     expect(demo.code).toBe(0);
@@ -27,6 +43,8 @@ describe.concurrent('npm start', () => {
     expect(demo.stdout).toMatch(/^@anthropic-ai\/sdk +1\.11\.0 .* (low|medium|high) +\d$/m);
     expect(demo.stdout).toMatch(/agents: 4 started = 4 done \+ 0 failed \+ 0 cancelled/);
     expect(demo.stdout).toMatch(/server: 0 requests open .* 0 sockets open/);
+    expect(demo.stdout).toMatch(/\(\d+ seen, 0 got 429, 0 closed by us\)/);
+    expect(demo.stdout).not.toMatch(/^ +!|held back:|spared:|alerts:/m);
     expectClosedAccounts(demo);
   });
 
@@ -36,6 +54,45 @@ describe.concurrent('npm start', () => {
     expect(demo.stdout).toMatch(/chaos with seed 7/);
     expect(demo.stdout).toMatch(/abandoned: \w+ of \S+, 1\.\d s after it started/);
     expect(demo.stdout).toMatch(/server: 0 requests open/);
+    expectClosedAccounts(demo);
+  });
+
+  it('is held back by its guards while the API throttles and a tool is down', async ({ expect }) => {
+    const file = join(await makeProject({}), 'logs/trips.jsonl');
+    const demo = await runDemo(['--chaos', '--seed', '3', '--max', '8', '--trips', file]);
+    const { stdout } = demo;
+    expect(demo.code).toBe(0);
+    // The breaker of the tool that is down trips, and closes again.
+    expect(stdout).toMatch(/^ +! read_manifest: Tripped and stopped \d+ calls? in flight: ECONNREFUSED/m);
+    expect(stdout).toMatch(/^ +! read_manifest: Is closed now; it was half-open\.$/m);
+    expect(stdout).toMatch(/cancelled: \d+ calls? in flight when a breaker tripped \(.*read_manifest/);
+    expect(stdout).toMatch(/spared: \d+ calls? refused by open breakers/);
+    // Of all agents, a few requests meet the 429s.
+    expect(stdout).toMatch(/^ +! retry gate: Holds every call back for 1 s.*: 429 /m);
+    expect(stdout).toMatch(/^ +! retry gate: Lets calls through again\.$/m);
+    const [, heldBack, throttled] = /held back: (\d+) requests in \d pauses of \d\.\d s in all; (\d+) were throttled/.exec(stdout) ?? [];
+    expect(Number(heldBack)).toBeGreaterThan(0);
+    expect(stdout).toMatch(new RegExp(`${throttled} got 429`));
+    expectClosedAccounts(demo);
+
+    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
+    expect(stdout).toContain(`trips: ${lines.length} written; to read them: npx rxfleet trips ${file}\n`);
+    const kinds = new Set(lines.map((line) => (JSON.parse(line) as TripRecord).kind));
+    expect([...kinds]).toEqual(expect.arrayContaining(['state', 'tripped', 'retry-storm']));
+  });
+
+  it('says so when it cannot write the trips', async ({ expect }) => {
+    const dir = await makeProject({ file: '' });
+    const demo = await runDemo(['--chaos', '--seed', '3', '--max', '1', '--trips', join(dir, 'file/trips.jsonl')]);
+    expect(demo.stdout.match(/Trips cannot be written: ENOTDIR/g)).toHaveLength(1);
+    expect(demo.stdout).toMatch(/trips: 0 written, \d+ could not be;/);
+    expectClosedAccounts(demo);
+  });
+
+  it('spends no more than it may', async ({ expect }) => {
+    const demo = await runDemo(['--max', '8', '--max-usd', '0.05']);
+    expect(demo.stdout).toMatch(/^ {2}Budget "fleet" refuses \$\S+: \$\S+ spent and \$\S+ reserved of \$0\.050000\.$/m);
+    expect(demo.stdout).toMatch(/budget: .*; [1-9]\d* refused$/m);
     expectClosedAccounts(demo);
   });
 
@@ -93,7 +150,7 @@ describe.concurrent('npm start', () => {
   });
 });
 
-describe.concurrent('npm start -- --live', () => {
+describe.concurrent('npm start -- --live', PATIENCE, () => {
   it('needs a key', async ({ expect }) => {
     const demo = await runDemo(['--live']);
     expect(demo.code).toBe(2);
@@ -102,11 +159,11 @@ describe.concurrent('npm start -- --live', () => {
 
   it('says what it may cost, and never shows the key', async ({ expect }) => {
     await using api = await startMessagesServer({ script: auditor(undefined), apiKey: KEY });
-    const demo = await runDemo(['--live', '--max', '2'], { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: api.url });
+    const demo = await runDemo(['--live', '--max', '2', '--max-usd', '0.10'], { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: api.url });
     expect(demo.code).toBe(0);
     expect(demo.stdout).toMatch(/2, 6 at a time, at most 8 turns each: at most 16 requests/);
-    expect(demo.stdout).toMatch(/worst case +\$\d\.\d\d, but a request that could pass \$0\.50 in all is not sent/);
-    expect(demo.stdout).toMatch(/spent: \$0\.00\d\d of at most \$0\.50/);
+    expect(demo.stdout).toMatch(/worst case +\$\d\.\d+, but a request that could pass \$0\.10 in all is not sent/);
+    expect(demo.stdout).toMatch(/spent: \$0\.00\d+ of at most \$0\.10$/m);
     expect(demo.stdout + demo.stderr).not.toContain(KEY);
     expectClosedAccounts(demo);
   });
@@ -115,8 +172,9 @@ describe.concurrent('npm start -- --live', () => {
     await using api = await startMessagesServer({ script: auditor(undefined) });
     const demo = await runDemo(['--live', '--max', '2', '--max-usd', '0.001'], { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: api.url });
     expect(demo.code).toBe(1);
-    expect(demo.stdout).toMatch(/which could pass the limit of \$0\.0010/);
+    expect(demo.stdout).toMatch(/refuses \$\S+: \$0\.0+ spent and \$\S+ reserved of \$0\.00\d+\./);
     expect(api.stats().requests).toBe(0);
+    expectClosedAccounts(demo);
   });
 
   it('sends nothing if it is interrupted before it starts', async ({ expect }) => {

@@ -1,12 +1,19 @@
 import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { from, lastValueFrom, toArray } from 'rxjs';
-import { describe, expect, it } from 'vitest';
-import { PackageFiles } from '../../examples/dependency-audit/files.js';
+import { defer, from, lastValueFrom, NEVER, of, throwError, toArray, type Observable } from 'rxjs';
+import { CLAUDE_PRICES, costOf, type TripRecord } from 'rxfleet';
+import type { MessageParams } from 'rxfleet/agents';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Chaos } from '../../examples/dependency-audit/chaos.js';
+import { PackageFiles, PathError } from '../../examples/dependency-audit/files.js';
 import { Fleet } from '../../examples/dependency-audit/fleet.js';
+import { Guards } from '../../examples/dependency-audit/guards.js';
 import { agrees, classifyLicence, isCopyleft } from '../../examples/dependency-audit/licences.js';
 import type { InstalledPackage } from '../../examples/dependency-audit/packages.js';
-import { ceilingOf, costOf, Ledger } from '../../examples/dependency-audit/spend.js';
+import { readOptions, type AuditOptions } from '../../examples/dependency-audit/options.js';
+import { guardReport } from '../../examples/dependency-audit/report.js';
+import { Savings } from '../../examples/dependency-audit/savings.js';
+import { ceilingOf } from '../../examples/dependency-audit/spend.js';
 import { frame } from '../../examples/dependency-audit/view.js';
 import { makeProject } from './demo.js';
 
@@ -70,55 +77,247 @@ describe('licences', () => {
   });
 });
 
-describe('Ledger', () => {
-  const MODEL = 'claude-haiku-4-5';
-  const request = { max_tokens: 1000, messages: [] };
-
-  it('never lets what is spent and what is reserved pass the limit', () => {
-    const ledger = new Ledger(MODEL, 20_000);
-    ledger.reserve(0, request);
-    ledger.reserve(1, request);
-    ledger.reserve(2, request);
-    expect(() => ledger.reserve(3, request)).toThrow(/could pass the limit of \$0\.0200/);
-    expect(ledger.spent + ledger.reserved).toBeLessThanOrEqual(20_000);
-    ledger.settle(0, 500, 100);
-    expect(ledger.spent).toBe(1_000);
-    ledger.reserve(3, request);
-    ledger.forfeit(1);
-    ledger.release(2);
-    ledger.release(2);
-    expect(ledger.spent).toBe(1_000 + ceilingOf(MODEL, Buffer.byteLength('{"messages":[]}'), 1000));
-    expect(ledger.spent + ledger.reserved).toBeLessThanOrEqual(20_000);
+describe('ceilingOf', () => {
+  const request = (content: string): MessageParams => ({
+    model: 'claude-haiku-5-5',
+    max_tokens: 1000,
+    messages: [{ role: 'user', content }],
   });
 
-  it('knows that long prompts cost more', () => {
-    expect(costOf('claude-haiku-5-5', 100_000, 1000)).toBe(10_500);
-    expect(costOf('claude-haiku-5-5', 100_001, 1000)).toBe(52_501);
-    expect(() => ceilingOf('claude-unknown', 1, 1)).toThrow('There is no price for claude-unknown.');
+  it('is what a request costs if every byte of it is a token', () => {
+    const { messages } = request('x');
+    const bytes = Buffer.byteLength(JSON.stringify({ messages }));
+    expect(ceilingOf(request('x'))).toBe(costOf(CLAUDE_PRICES, 'claude-haiku-5-5', { input: bytes + 1000, output: 1000 }));
+    expect(ceilingOf(request('é'.repeat(10_000)))).toBeGreaterThan(2_000);
+  });
+
+  it('knows no ceiling for a prompt that has grown too long', () => {
+    expect(() => ceilingOf(request('x'.repeat(90_000)))).toThrow(/has grown to 90,\d{3} bytes, 90,000 are allowed/);
+  });
+});
+
+describe('readOptions', () => {
+  const read = (...args: string[]) => readOptions(args, {}, '/home') as AuditOptions;
+
+  it('takes money and a file with any model', () => {
+    expect(read()).toMatchObject({ microUsd: undefined, trips: undefined });
+    expect(read('--max-usd', '0.30', '--trips', 'logs/a.jsonl')).toMatchObject({ microUsd: 300_000, trips: '/home/logs/a.jsonl' });
+    expect(readOptions(['--live'], { ANTHROPIC_API_KEY: 'key' }, '/')).toMatchObject({
+      microUsd: 500_000,
+      live: { model: 'claude-haiku-5-5' },
+    });
+  });
+
+  it.each(['0', '-1', 'much', '1001', '0.1234567', ''])('refuses %j dollars', (dollars) => {
+    expect(() => read(`--max-usd=${dollars}`)).toThrow(/--max-usd must be an amount above 0 such as 0\.50, at most 1000/);
+  });
+
+  it('refuses a model without a price, and a file without a name', () => {
+    expect(() => readOptions(['--live', '--model', 'gpt'], { ANTHROPIC_API_KEY: 'key' }, '/')).toThrow(
+      /--model: .*"gpt"; it knows .*claude/,
+    );
+    expect(() => read('--trips=')).toThrow('--trips needs the name of a file.');
+  });
+});
+
+const LIMITS = {
+  requests: { limit: 10, perMs: 1_000 },
+  inputTokens: { limit: 50_000, perMs: 1_000 },
+  outputTokens: { limit: 5_000, perMs: 1_000 },
+};
+const guardsFor = (agents: number, microUsd = 100_000): Guards => new Guards({ limits: LIMITS, microUsd, agents });
+const listTool = { id: '1', name: 'list_files', input: {}, effect: 'none' } as const;
+const request: MessageParams = { model: 'claude-haiku-5-5', max_tokens: 1_000, messages: [] };
+const fails = (error: Error): Observable<never> => throwError(() => error);
+/** Throttled once, with a Retry-After of a second. */
+const failsOnce = <T>(then: Observable<T>): Observable<T> => {
+  const error = Object.assign(new Error('slow down'), { status: 429, headers: { 'retry-after': '1' } });
+  let attempts = 0;
+  return defer(() => (attempts++ === 0 ? fails(error) : then));
+};
+
+describe('Guards', () => {
+  it('stay a little below the limits of the API', () => {
+    const { requests, inputTokens, outputTokens } = guardsFor(3).bucket.snapshot().limits;
+    expect([requests?.capacity, inputTokens?.capacity, outputTokens?.capacity]).toEqual([8, 40_000, 4_000]);
+  });
+
+  it('have a breaker for each tool, which a model that asks for the wrong file does not trip', () => {
+    const { toolGuard, breakers } = guardsFor(3);
+    const call = (error: Error): void =>
+      void fails(error)
+        .pipe(toolGuard(listTool))
+        .subscribe({ error: () => {} });
+    for (let i = 0; i < 5; i++) call(new PathError('There is no such file.'));
+    expect(breakers.get('list_files')?.state).toBe('closed');
+    for (let i = 0; i < 3; i++) call(new Error('EIO'));
+    expect([...breakers.values()].map(({ state }) => state).filter((state) => state === 'open')).toEqual(['open']);
+    expect(breakers.get('list_files')?.state).toBe('open');
+  });
+
+  it('give each agent a budget of its own', () => {
+    const guards = guardsFor(2, 100_000);
+    guards.modelGuard('#1 one');
+    guards.modelGuard('#2 one');
+    expect(guards.budget.snapshot().children).toMatchObject([
+      { name: '#1 one', microUsd: { limit: 50_000 } },
+      { name: '#2 one', microUsd: { limit: 50_000 } },
+    ]);
+    const alone = guardsFor(1, 100_000);
+    alone.modelGuard('#1 one');
+    expect(alone.budget.snapshot().children).toMatchObject([{ microUsd: { limit: 100_000 } }]);
+  });
+});
+
+describe('Savings', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+  const reply = { type: 'message', usage: { input_tokens: 100, output_tokens: 10 } };
+
+  it('count whom a pause holds back, and not who caused it', () => {
+    const guards = guardsFor(3);
+    const savings = new Savings(guards);
+    const guard = guards.modelGuard('#1 one');
+    failsOnce(of(reply)).pipe(guard(request)).subscribe();
+    for (let i = 0; i < 4; i++) of(reply).pipe(guard(request)).subscribe();
+    vi.advanceTimersByTime(500);
+    expect(guards.retry.snapshot()).toMatchObject({ state: 'closed', waiting: 5 });
+    expect(savings).toMatchObject({ throttled: 1, heldBack: 4, pauses: 1 });
+    vi.advanceTimersByTime(10_000);
+    expect(savings).toMatchObject({ throttled: 1, heldBack: 4, pauses: 1 });
+    expect(savings.pausedMs).toBeGreaterThanOrEqual(1_000);
+    expect(savings.pausedMs).toBeLessThan(1_600);
+    expect(savings.retry).toMatchObject({ admitted: 6, ended: { completed: 5, failed: 1, cancelled: 0 } });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('close the books on the money, whatever becomes of a request', () => {
+    const guards = guardsFor(3);
+    const savings = new Savings(guards);
+    const guard = guards.modelGuard('#1 one');
+    of(reply).pipe(guard(request)).subscribe();
+    NEVER.pipe(guard(request)).subscribe().unsubscribe();
+    fails(Object.assign(new Error('no'), { status: 400 }))
+      .pipe(guard(request))
+      .subscribe({ error: () => {} });
+    const { spent, reserved } = guards.budget.snapshot().microUsd;
+    expect(reserved).toBe(0);
+    expect(spent).toBeGreaterThan(0);
+    expect(savings.setAside).toBe(spent + savings.givenBack);
+    expect(savings.budget).toMatchObject({ admitted: 3, ended: { completed: 1, failed: 1, cancelled: 1 } });
+  });
+
+  it('count what a trip stopped, what was refused after it, and alerts', () => {
+    const guards = guardsFor(1, 600);
+    const savings = new Savings(guards);
+    for (let i = 0; i < 2; i++) NEVER.pipe(guards.toolGuard(listTool)).subscribe({ error: () => {} });
+    for (let i = 0; i < 4; i++)
+      fails(new Error('EIO'))
+        .pipe(guards.toolGuard(listTool))
+        .subscribe({ error: () => {} });
+    expect(savings).toMatchObject({ stopped: 2, breakers: { admitted: 5, refused: 1, ended: { failed: 3, cancelled: 2 } } });
+    expect([...savings.trips]).toEqual([['list_files', 1]]);
+    of({ type: 'message', usage: { input_tokens: 10, output_tokens: 960 } })
+      .pipe(guards.modelGuard('#1 one')(request))
+      .subscribe();
+    expect(savings.alerts.map(({ path, fraction }) => [path.length, fraction])).toEqual([
+      [2, 0.8],
+      [1, 0.8],
+    ]);
+    expect(guardReport(savings)).toMatch(/alerts: 80 % of \$0\.0006 \(fleet > #1 one\), 80 % of \$0\.0006 \(fleet\)$/);
+  });
+});
+
+describe('Chaos', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it('breaks the same tool for the same seed, from the same call on, for a while', () => {
+    const course = (seed: number): string => {
+      const chaos = new Chaos(seed, 30);
+      const requests = Array.from({ length: 150 }, () => {
+        vi.advanceTimersByTime(50);
+        return chaos.throttles() ? 'x' : '.';
+      });
+      return requests.join('') + chaos.backend;
+    };
+    const courses = [1, 2, 3, 4, 5].map(course);
+    expect(course(1)).toBe(courses[0]);
+    expect(new Set(courses).size).toBeGreaterThan(3);
+    for (const each of courses) expect(each).toMatch(/^\.{59,89}x{36}\.*[a-z_]+$/);
   });
 });
 
 describe('frame', () => {
+  const packages = Array.from({ length: 40 }, (_, i): InstalledPackage => ({
+    name: `@a-long-scope/a-package-with-a-long-name-${i}`,
+    version: '1.0.0',
+    root: '/',
+    kind: 'dependency',
+  }));
+  const trip: TripRecord = { kind: 'tripped', at: 0, gate: 'list_files', path: [], message: 'Tripped. '.repeat(20), cancelled: 3 };
+
   it.each([
     [80, 24],
     [100, 30],
+    [120, 40],
     [40, 12],
+    [40, 20],
   ])('fits into %i × %i', (columns, rows) => {
-    const packages = Array.from({ length: 40 }, (_, i): InstalledPackage => ({
-      name: `@a-long-scope/a-package-with-a-long-name-${i}`,
-      version: '1.0.0',
-      root: '/',
-      kind: 'dependency',
-    }));
     const fleet = new Fleet(packages, () => 1234);
     for (let i = 0; i < 30; i++) fleet.started(i);
     for (let i = 0; i < 10; i++)
       fleet.ended({ index: i, status: 'failed', reason: new Error('a reason that is longer than any line '.repeat(5)) });
-    const lines = frame(fleet, 'A title that is much longer than forty columns are wide', ['SIGINT: cancelling …'], columns, rows).split(
-      '\n',
-    );
+    const guards = guardsFor(40);
+    for (const breaker of guards.breakers.values()) breaker.trip();
+    const scene = { fleet, guards, title: 'A title that is much longer than forty columns are wide' };
+    const lines = frame(scene, { said: ['SIGINT: cancelling …'], trips: [trip], columns, rows }).split('\n');
     expect(lines.length).toBeLessThan(rows);
     for (const line of lines) expect(line.length).toBeLessThan(columns);
     expect(lines.at(-1)).toBe('SIGINT: cancelling …');
+  });
+
+  it('shows what every guard is at', () => {
+    vi.useFakeTimers();
+    const guards = guardsFor(40);
+    const rows = (): string => {
+      const picture = frame({ fleet: new Fleet(packages), guards, title: '' }, { said: [], trips: [trip], columns: 80, rows: 24 });
+      return `\n${picture.split('\n').slice(6, 11).join('\n')}\n`;
+    };
+    expect(rows()).toMatchInlineSnapshot(`
+      "
+      limit   0 waiting  requests 8/8  input 40.0k/40.0k  output 4.0k/4.0k
+      retry   lets everybody through
+      tools   ●manifest  ●files  ●licence  ●scripts  ●exports  ●code  ●text
+      budget  $0.0000 of $0.1000  $0.0000 set aside  ░░░░░░░░░░░░░░░░░░░░
+      trips   1  list_files: Tripped. Tripped. Tripped. Tripped. Tripped. Tripped…
+      "
+    `);
+    const guard = guards.modelGuard('#1 one');
+    failsOnce(NEVER).pipe(guard(request)).subscribe();
+    NEVER.pipe(guard(request)).subscribe();
+    guards.breakers.get('read_licence')?.trip();
+    vi.advanceTimersByTime(100);
+    guards.bucket.pause(500);
+    expect(rows()).toMatchInlineSnapshot(`
+      "
+      limit   paused 0.5 s  0 waiting  requests 7/8  input 40.0k/40.0k
+      retry   holds everybody back for 0.9 s  2 waiting
+      tools   ○licence 0.9 s  ●manifest  ●files  ●scripts  ●exports  ●code  ●text
+      budget  $0.0000 of $0.1000  $0.0000 set aside  ░░░░░░░░░░░░░░░░░░░░
+      trips   1  list_files: Tripped. Tripped. Tripped. Tripped. Tripped. Tripped…
+      "
+    `);
+    vi.advanceTimersByTime(1_500);
+    expect(rows()).toMatchInlineSnapshot(`
+      "
+      limit   0 waiting  requests 8/8  input 40.0k/40.0k  output 4.0k/4.0k
+      retry   re-opens slowly  1 of 1 in flight  1 waiting
+      tools   ○licence  ●manifest  ●files  ●scripts  ●exports  ●code  ●text
+      budget  $0.0000 of $0.1000  $0.0005 set aside  ░░░░░░░░░░░░░░░░░░░░
+      trips   1  list_files: Tripped. Tripped. Tripped. Tripped. Tripped. Tripped…
+      "
+    `);
+    vi.useRealTimers();
   });
 });

@@ -1,4 +1,4 @@
-import { NEVER, Observable, of, Subject, throwError } from 'rxjs';
+import { catchError, EMPTY, NEVER, Observable, of, Subject, throwError } from 'rxjs';
 import { DeadlineExceededError, failWithin, fanOutScoped, takeWithin } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import { Semaphore } from '../../src/gates/semaphore.js';
@@ -76,6 +76,20 @@ describe('Semaphore with aimd', () => {
       hold.unsubscribe();
       test.flush();
       expect([outer.limit, held.every(({ closed }) => closed)]).toEqual([10, true]);
+    }));
+
+  it('a call that ended without having started is no success', () =>
+    virtual((test) => {
+      const inner = new Semaphore({ limit: 1, maxQueue: 0 });
+      const outer = new Semaphore({ limit: 1, aimd: {} });
+      const hold = NEVER.pipe(bulkhead(inner)).subscribe();
+      of(1).pipe(bulkhead(inner), catchError(() => EMPTY), bulkhead(outer)).subscribe(); // prettier-ignore
+      test.flush();
+      expect(outer.snapshot()).toMatchObject({ limit: 1, inUse: 0 });
+      hold.unsubscribe();
+      of(1).pipe(bulkhead(inner), catchError(() => EMPTY), bulkhead(outer)).subscribe(); // prettier-ignore
+      test.flush();
+      expect(outer.limit).toBe(2);
     }));
 
   it('#76 successOverflow: stays within its bounds', () =>

@@ -158,6 +158,31 @@ describe('events$ of a semaphore', () => {
       expect([calls.peak, semaphore.snapshot()]).toMatchObject([2, { inUse: 0, waiting: 0 }]);
     }));
 
+  it('every listener hears them in the order in which they happened, whatever another one brings about', () =>
+    virtual((test) => {
+      const semaphore = new Semaphore({ limit: 1 });
+      const calls = new Ward(semaphore, test);
+      const [first, second]: string[][] = [[], []];
+      semaphore.events$.subscribe((event) => {
+        first?.push(line(event));
+        if (event.type === 'queued') semaphore.setLimit(2);
+        if (event.type === 'limit' && event.limit === 2) semaphore.setLimit(3);
+      });
+      semaphore.events$.subscribe((event) => second?.push(line(event)));
+      calls.calls('a b', 2);
+      test.flush();
+      expect(first).toEqual([
+        '0 admitted 0',
+        '0 queued 1',
+        '0 limit 2',
+        '0 admitted 0',
+        '0 limit 3',
+        '2 settled completed',
+        '2 settled completed',
+      ]);
+      expect(second).toEqual(first);
+    }));
+
   it.each(['queued', 'admitted'])('a call that is left in the event of its own %s never starts, and gives back what it has', (type) =>
     virtual((test) => {
       const semaphore = new Semaphore({ limit: 1 });

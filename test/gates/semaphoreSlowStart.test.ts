@@ -1,4 +1,4 @@
-import { asyncScheduler, of } from 'rxjs';
+import { asyncScheduler, defer, NEVER, of, VirtualTimeScheduler } from 'rxjs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Semaphore } from '../../src/gates/semaphore.js';
 import { bulkhead } from '../../src/operators/bulkhead.js';
@@ -111,6 +111,22 @@ describe('Semaphore with slowStart', () => {
       test.flush();
       expect(calls.started).toEqual(['0@0', '1@10', '2@10', '3@20', '4@20', '5@30']);
     }));
+
+  it('keeps to the scheduler that it was given', () => {
+    const scheduler = new VirtualTimeScheduler();
+    const semaphore = new Semaphore({ limit: 3, slowStart: { initial: 1, step: 1, everyMs: 10 }, scheduler });
+    const started: number[] = [];
+    const calls = [0, 1, 2].map(() =>
+      defer(() => (started.push(scheduler.now()), NEVER))
+        .pipe(bulkhead(semaphore))
+        .subscribe(),
+    );
+    scheduler.flush();
+    expect(started).toEqual([0, 10, 20]);
+    for (const call of calls) call.unsubscribe();
+    scheduler.flush();
+    expect(semaphore.snapshot()).toMatchObject({ inUse: 0, waiting: 0 });
+  });
 
   it('made and used before virtual time, goes on inside it', () => {
     const semaphore = new Semaphore({ limit: 3, slowStart });

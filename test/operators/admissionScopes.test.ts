@@ -1,4 +1,5 @@
-import { concat, defer, map, merge, NEVER, Observable, of, range, Subject, timeout, toArray } from 'rxjs';
+import { getEventListeners } from 'node:events';
+import { concat, defer, map, merge, NEVER, Observable, of, range, Subject, timeout, toArray, type Subscription } from 'rxjs';
 import { failWithin, fanOutScoped, scoped, takeWithin, type Outcome, type Scope } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import { Semaphore } from '../../src/gates/semaphore.js';
@@ -213,6 +214,57 @@ describe('a scope around a guarded call', () => {
       at(3, () => desk.last.grant());
       flush();
       expect(probe.visits.map(({ call }) => call.scope.path)).toEqual(Array.from({ length: 5 }, () => ['agent']));
+    }));
+});
+
+describe('a scope with many guarded calls', () => {
+  it('#10 10,000 calls one after the other leave nothing behind: no finalizer, no scope', () =>
+    virtual(({ flush }) => {
+      const semaphore = new Semaphore({ limit: 2 });
+      const group = handle();
+      let seen = 0;
+      const most = { finalizers: 0, scopes: 0 };
+      const sub: Subscription = scoped(
+        () => concat(pause(1), ...Array.from({ length: 10_000 }, (_, i) => of(i).pipe(bulkhead(semaphore)))),
+        { onScope: group.take },
+      ).subscribe(() => {
+        if (++seen % 1000 !== 0) return;
+        const { _finalizers: finalizers } = sub as unknown as { _finalizers: unknown[] | null };
+        most.finalizers = Math.max(most.finalizers, finalizers?.length ?? 0);
+        most.scopes = Math.max(most.scopes, group.scope.dump().scopes.length);
+      });
+      flush();
+      expect([seen, most.finalizers]).toEqual([10_000, 1]);
+      expect(most.scopes).toBeLessThanOrEqual(1);
+    }));
+
+  it('#21 1,000 calls share one AbortSignal: no listener is left, waiting, running or ended', () =>
+    virtual(({ flush, at }) => {
+      const semaphore = new Semaphore({ limit: 100 });
+      const abort = new AbortController();
+      const listeners = (): number => getEventListeners(abort.signal, 'abort').length;
+      const calls = Array.from({ length: 1000 }, (_, i) =>
+        scoped(() => later(1 + (i % 3), i).pipe(bulkhead(semaphore)), { signal: abort.signal }).subscribe(),
+      );
+      expect(listeners()).toBe(1000);
+      at(2, () => calls.slice(500).forEach((call) => call.unsubscribe()));
+      flush();
+      expect([listeners(), semaphore.snapshot()]).toMatchObject([0, { inUse: 0, waiting: 0 }]);
+    }));
+
+  it('#21 an abort ends those who wait and those who run', () =>
+    virtual(({ flush, at, watch, lines }) => {
+      const semaphore = new Semaphore({ limit: 1 });
+      const abort = new AbortController();
+      for (const name of ['a', 'b'])
+        watch(
+          scoped(() => NEVER.pipe(bulkhead(semaphore)), { signal: abort.signal }),
+          name,
+        );
+      at(2, () => abort.abort());
+      flush();
+      expect(lines).toEqual(['2 a error Cancelled(signal)', '2 b error Cancelled(signal)']);
+      expect(semaphore.snapshot()).toMatchObject({ inUse: 0, waiting: 0 });
     }));
 });
 

@@ -185,6 +185,25 @@ describe('a guarded call around others', () => {
       expect(outer.last.ends).toMatchObject([{ kind: 'completed', started: false }]);
     }));
 
+  it('has started in one attempt, and not yet in the next', () =>
+    virtual(({ at, flush }) => {
+      const [inner, outer] = [new Desk('inner'), new Desk('outer')];
+      inner.answer = (visit) => void (inner.visits.length === 1 && visit.grant());
+      outer.verdict = (visit, { kind }) =>
+        kind === 'failed' ? () => (pause(1).subscribe({ complete: () => visit.grant() }), () => {}) : undefined;
+      const sub = throwError(() => 'x')
+        .pipe(
+          admit(inner, undefined),
+          map((value) => value),
+          admit(outer, undefined),
+        )
+        .subscribe();
+      at(2, () => sub.unsubscribe());
+      flush();
+      expect(started(outer)).toEqual([true, false]);
+      outer.expectSettledOnce();
+    }));
+
   it('whose own work began before the others were asked has started', () =>
     virtual(({ at, flush }) => {
       const [inner, outer] = [new Desk('inner').holding(), new Desk('outer')];

@@ -3,7 +3,7 @@ import { fanOutScoped, scoped, type Scope } from 'rxfleet';
 import { describe, expect, it } from 'vitest';
 import type { CallEnd, Withdraw } from '../../src/gates/gate.js';
 import { admit } from '../../src/operators/admit.js';
-import { failing, pause, torn, virtual } from '../support/virtual.js';
+import { failing, later, pause, torn, virtual } from '../support/virtual.js';
 import { Desk, type Visit } from './admitHarness.js';
 
 const settledKinds = (desk: Desk): string[] => desk.visits.flatMap(({ ends }) => ends.map(({ kind }) => kind));
@@ -261,6 +261,36 @@ describe('a gate that wants another attempt', () => {
         expect(lines.filter((line) => /^1 (complete|error)/.test(line))).toHaveLength(1);
       }),
     );
+
+    it.each(['settle completed', 'release'])('its scope cancelled while a gate that polls hears of %s: every gate is let go', (when) =>
+      virtual(({ flush, watch, lines }) => {
+        const [poll, outer] = [new Desk('poll'), new Desk('outer')];
+        const again: string[] = [];
+        poll.verdict = () => () => (again.push('entered'), () => {});
+        let scope: Scope | undefined;
+        watch(
+          scoped((each) => {
+            scope = each;
+            return later(1, 'a').pipe(admit(poll, undefined), admit(outer, undefined));
+          }),
+        );
+        poll.on = (what) => void (what === when && scope?.cancel());
+        flush();
+        for (const desk of [poll, outer]) desk.expectSettledOnce();
+        expect([again, lines]).toEqual([[], ['1 next a', '1 complete']]);
+      }),
+    );
+
+    it('left between two attempts after it had waited: its first withdrawal is not repeated', () =>
+      virtual(({ flush, watch, at, lines }) => {
+        const retry = retrying(() => {}, 1).holding();
+        const sub = watch(flaky(1, 1).pipe(admit(retry, undefined)));
+        retry.on = (what) => void (what === 'pump' && sub.unsubscribe());
+        at(2, () => retry.last.grant());
+        flush();
+        expect(lines).toEqual([]);
+        expect(retry.last.history).toEqual(['granted', 'begin', 'settle failed', 'release', 'pump']);
+      }));
 
     it('left inside the re-entry: what is answered is given back', () =>
       virtual(({ flush, watch, lines }) => {

@@ -272,6 +272,28 @@ describe('revokeAll', () => {
       expect(lines).toEqual(['1 error tripped', '2 error tripped']);
     }));
 
+  it('a victim to whose scope a later victim’s teardown adds a cleanup that never ends is told after its grace', () =>
+    virtual(({ at, flush, watch, lines }) => {
+      const desk = new Desk('g');
+      let first: ScopeContext | undefined;
+      const trip = fleet(
+        desk,
+        (i) =>
+          watch(
+            scoped((ctx) => {
+              first ??= ctx;
+              return torn(() => void (i === 1 && desk.visits[0]?.call.scope.track(NEVER, 'late')));
+            }).pipe(admit(desk, undefined)),
+            String(i),
+          ),
+        2,
+      );
+      at(1, trip);
+      flush();
+      expect(lines).toEqual(['1 1 error tripped', '5001 0 error tripped']);
+      desk.expectSettledOnce();
+    }));
+
   it('a victim that calls again from its handler meets the gate as it is by then', () =>
     virtual(({ at, flush, watch, lines }) => {
       const desk = new Desk('g');

@@ -129,6 +129,7 @@ describe('a call that is no longer wanted', () => {
       test.at(2, () => call.middle.last.grant());
       test.flush();
       const { outer1, middle1 } = histories(call.outer, call.middle);
+      expect(test.lines.filter((line) => /torn down/.test(line)).length).toBeLessThanOrEqual(1);
       for (const history of [outer1, middle1])
         expect(history?.filter((what) => what !== 'begin')).toEqual(['granted', 'settle cancelled', 'release']);
       expect(call.outer.last.ends[0]).toMatchObject({ kind: 'cancelled', emitted: 0 });
