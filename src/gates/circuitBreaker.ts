@@ -134,7 +134,7 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
     const { cancelInFlight = this.options.cancelInFlight ?? true } = options;
     checkBoolean('isolate', 'cancelInFlight', cancelInFlight);
     this.machine.isolate();
-    this.tellStopped(cancelInFlight ? this.stopAll(() => new CircuitIsolatedError(this.name, true)) : [], 'isolated by hand', false);
+    this.tellStopped(cancelInFlight ? this.stopVictims(() => new CircuitIsolatedError(this.name, true)) : [], 'isolated by hand', false);
     let held = true;
     const dispose = (): void => {
       if (!held) return;
@@ -256,12 +256,12 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
       const ms = openTime(this.name, this.options, { attempt, cause });
       if (this.machine.generation === generation) this.machine.openFor(ms);
     });
-    const stopped = this.options.cancelInFlight === false ? [] : this.stopAll(() => new CircuitTrippedError(this.name, cause));
+    const stopped = this.options.cancelInFlight === false ? [] : this.stopVictims(() => new CircuitTrippedError(this.name, cause));
     this.tellStopped(stopped, cause, true);
   }
 
   /** What a trip in the middle of another one finds is stopped by that one already. */
-  private stopAll(error: () => Error): readonly CircuitLease[] {
+  private stopVictims(error: () => Error): readonly CircuitLease[] {
     const stopped = (this.live.all() as CircuitLease[]).filter(({ victim }) => victim === undefined);
     const victims: Victim[] = [];
     for (const lease of stopped) {

@@ -55,10 +55,10 @@ export abstract class GateBase<Snapshot> extends Disposing {
       this.refuseWaiting(() => new ResourceDisposedError(this.name));
       this.tell({ type: 'disposed' });
     }
-    if (options.cancelInFlight) this.stopAll();
+    if (options.cancelInFlight) this.revokeLive();
   }
 
-  private stopAll(): void {
+  private revokeLive(): void {
     const victims = this.live.all();
     revokeAll(victims, () => new ResourceDisposedError(this.name));
     if (!this.watched) return;

@@ -2,6 +2,7 @@ import { from, type MonoTypeOperatorFunction, type Observable, type ObservableIn
 import { DEFAULT_GRACE_MS, innermost } from '../core/call.js';
 import { DirectObservable } from '../core/direct.js';
 import type { ScopeNode } from '../core/node.js';
+import type { ScopeContext } from '../core/types.js';
 import { checkFunction, type ScopeOptions } from '../core/options.js';
 import type { Gate } from '../gates/gate.js';
 import { refuse } from '../gates/checks.js';
@@ -33,6 +34,8 @@ function inheriting(options: ScopeOptions): ScopeOptions {
 export interface AdmitOptions<T, Use> {
   /** What the call has used so far, read from a value: running totals, or undefined if the value does not tell. */
   readonly usage?: ((value: T) => Use | undefined) | undefined;
+  /** The enclosing scope. Default: the one in whose synchronous subscribe chain the call is subscribed, if any. */
+  readonly within?: ScopeContext | undefined;
 }
 
 /** Gates are known by what they do, so that those of another copy of this package are gates as well. */
@@ -103,7 +106,9 @@ export function admit<T, Ask, Use = never>(
   ask: Ask | (() => Ask),
   options: AdmitOptions<T, Use> = {},
 ): MonoTypeOperatorFunction<T> {
-  return gated('admit', gate, ask, options.usage);
+  const { usage, within } = options;
+  const operator = gated('admit', gate, ask, usage);
+  return within === undefined ? operator : (source) => operator(behind(source, [], { within }));
 }
 
 /**

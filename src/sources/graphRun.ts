@@ -29,7 +29,10 @@ export interface GraphSettings {
 
 /** A call that has not ended. */
 interface Unanswered {
+  /** Whether the fan-out has it. */
   fed: boolean;
+  /** Whether it was told to run. */
+  ran: boolean;
   /** The async context in which it came. */
   readonly binding: AsyncBinding | undefined;
 }
@@ -45,7 +48,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   private feed: Subscriber<PlanNode> | undefined = undefined;
   /** The source has completed. */
   private whole = false;
-  /** What was told while the graph was being stopped: nobody hears of it before everything has stopped. */
+  /** What was found out while the graph was being stopped: nobody hears of it before everything has stopped. */
   private readonly held: GraphEvent[] = [];
 
   constructor(
@@ -87,7 +90,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
     const refuse = ({ name }: PlannedCall): unknown => (tools.has(name) ? undefined : new UnknownToolError(name, [...tools.keys()]));
     try {
       const { node, step } = this.plan.add(value, refuse);
-      this.unanswered.set(node, { fed: false, binding: captureContext() });
+      this.unanswered.set(node, { fed: false, ran: false, binding: captureContext() });
       this.unfed++;
       this.take(step);
     } catch (error) {
@@ -142,12 +145,15 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
 
   private tell(node: PlanNode, event: ToolEvent): void {
     const { index } = node;
+    const open = this.unanswered.get(node);
     if (event.type === 'result' || event.type === 'failed' || event.type === 'cancelled') {
-      if (this.unanswered.get(node)?.fed === false) this.unfed--;
+      if (open?.fed === false) this.unfed--;
       this.unanswered.delete(node);
     }
     if (this.state >= CANCELLING) return void this.held.push({ ...event, index });
     this.emit({ ...event, index });
+    // Whoever stops the graph when it is told that a call starts keeps it from running.
+    if (event.type === 'started' && open !== undefined) open.ran = this.state < CANCELLING;
     if (event.type === 'failed' && this.settings.policy === 'failFast')
       this.stopWith({ kind: 'sibling-failed', index, error: event.error }, 'run');
   }
@@ -164,17 +170,19 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
     return this.unfed;
   }
 
-  /** Everything has stopped: now every call that was not answered is. */
+  /** Everything has stopped: now every call that was not answered is. A fan-out's children are silent once they are cancelled. */
   protected override conclude(reason: CancelReason | undefined): void {
-    const cause: CancelReason = reason ?? { kind: 'explicit' };
     for (const event of this.held) this.out.next(event);
-    for (const { call, index } of this.unanswered.keys()) {
-      const { id, name } = call as PlannedCall;
-      this.out.next({ id, name, index, type: 'cancelled', ran: false, effect: 'none', reason: { kind: 'parent-cancelled', cause } });
-    }
+    for (const [node, { ran }] of this.unanswered) this.out.next(this.cancelled(node, ran, reason ?? { kind: 'explicit' }));
     const [first, ...others] = this.more.errors ?? [];
     if (first !== undefined && others.length === 0 && first.phase !== 'cleanup') this.out.error(first.error);
     else super.conclude(reason);
+  }
+
+  private cancelled({ call, index }: PlanNode, ran: boolean, cause: CancelReason): GraphEvent {
+    const { id, name } = call as PlannedCall;
+    const effect = ran && this.settings.tools.get(name)?.effect !== 'none' ? 'unknown' : 'none';
+    return { id, name, index, type: 'cancelled', ran, effect, reason: { kind: 'parent-cancelled', cause } };
   }
 }
 
