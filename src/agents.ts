@@ -66,3 +66,19 @@ export { rateLimitMiddleware } from './sources/rateLimits.js';
 export { repairHistory, type HistoryRepair } from './sources/repairHistory.js';
 export type { ToolRequest, ToolRules } from './sources/toolGates.js';
 export type { UsageRecord } from './sources/usageRecord.js';
+export { toolGraph, type ToolGraphOptions } from './sources/toolGraph.js';
+export { toolGraphResults, type ToolGraphResultsOptions } from './sources/graphResults.js';
+export type { GraphEvent } from './sources/graphRun.js';
+export type { PlannedCall } from './sources/graphPlan.js';
+export {
+  DependencyCycleError,
+  DependencyFailedError,
+  DuplicateCallError,
+  InvalidCallError,
+  isDependencyCycleError,
+  isDependencyFailedError,
+  isDuplicateCallError,
+  isInvalidCallError,
+  isUnknownReferenceError,
+  UnknownReferenceError,
+} from './sources/graphErrors.js';

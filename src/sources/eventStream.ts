@@ -12,6 +12,8 @@ const HEADERS_MS = 120_000;
 const IDLE_MS = 300_000;
 /** How long a connection may take to end after `message_stop`, so that it can be used again. */
 const AFTERWARDS_MS = 1_000;
+/** Some platforms forget the read that waits when its response had just ended as it was aborted: so long it is waited for. */
+const LET_GO_MS = 50;
 const DONE: Step = { done: true, value: undefined };
 
 /**
@@ -54,8 +56,16 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     meter.end('cancelled');
     this.watchdog.stop();
     this.controller.abort();
-    await this.pending?.catch(() => undefined);
+    if (!this.complete) await this.letGo();
     return DONE;
+  }
+
+  /** Resolves when the client has let go of the connection. */
+  private async letGo(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, LET_GO_MS)));
+    await Promise.race([this.pending?.catch(() => undefined), late]);
+    clearTimeout(timer);
   }
 
   private async drain(source: AsyncIterator<StreamEvent>): Promise<void> {

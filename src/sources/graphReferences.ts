@@ -24,7 +24,7 @@ const WHOLE = new RegExp(`^${WRITTEN}$`);
 const INSIDE = new RegExp(`^${WRITTEN}\\}`);
 
 /** What a text consists of: a reference alone, or text and references in turn. */
-export type Piece = string | Reference;
+type Piece = string | Reference;
 
 function taken(text: string, body: string): Reference {
   const [id = '', ...path] = body.split(/[.[\]]+/).filter(Boolean);

@@ -173,13 +173,13 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   /** Everything has stopped: now every call that was not answered is. A fan-out's children are silent once they are cancelled. */
   protected override conclude(reason: CancelReason | undefined): void {
     for (const event of this.held) this.out.next(event);
-    for (const [node, { ran }] of this.unanswered) this.out.next(this.cancelled(node, ran, reason ?? { kind: 'explicit' }));
+    for (const [node, { ran }] of this.unanswered) this.out.next(this.stopped(node, ran, reason ?? { kind: 'explicit' }));
     const [first, ...others] = this.more.errors ?? [];
     if (first !== undefined && others.length === 0 && first.phase !== 'cleanup') this.out.error(first.error);
     else super.conclude(reason);
   }
 
-  private cancelled({ call, index }: PlanNode, ran: boolean, cause: CancelReason): GraphEvent {
+  private stopped({ call, index }: PlanNode, ran: boolean, cause: CancelReason): GraphEvent {
     const { id, name } = call as PlannedCall;
     const effect = ran && this.settings.tools.get(name)?.effect !== 'none' ? 'unknown' : 'none';
     return { id, name, index, type: 'cancelled', ran, effect, reason: { kind: 'parent-cancelled', cause } };

@@ -96,7 +96,7 @@ describe('errors that cannot be looked at', () => {
     const all = gates();
     const records: TripRecord[] = [];
     tripLog({ gates: Object.values(all), also: ['refused', 'revoked'] }).subscribe((record) => records.push(record));
-    const polite = guard<void>({ ...all, timeoutMs: 1_000, ask: () => ({ estimate: 10 }) });
+    const polite = guard({ ...all, timeoutMs: 1_000, ask: () => ({ estimate: 10 }) });
     let seen: { readonly error: unknown } | undefined;
     throwError(() => error)
       .pipe(polite())
@@ -116,9 +116,8 @@ describe('errors that cannot be looked at', () => {
     const ends: unknown[] = [];
     const rude = scoped((scope) =>
       scope.call(
-        ({ signal }) =>
+        (signal) =>
           new Promise<never>((_resolve, reject) => {
-            // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
             signal.addEventListener('abort', () => reject(error));
           }),
       ),

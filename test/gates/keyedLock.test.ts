@@ -42,6 +42,7 @@ describe('KeyedLock', () => {
         '1/0 b:w1+0',
         '0/0 ',
         'Gate "files" has been disposed.',
+        '0/0 ',
       ]);
     }));
 

@@ -58,6 +58,7 @@ describe('events$ of a semaphore', () => {
         '6 disposed',
         '7 refused ResourceDisposedError',
         '8 settled cancelled',
+        '8 revoked',
       ]);
       expect(events[0]).toEqual({ gate: 'db', at: 0, type: 'admitted', path: ['agent'], waitedMs: 0 });
     }));

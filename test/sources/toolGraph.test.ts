@@ -1,7 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import {
   concat,
+  connect,
   EMPTY,
+  forkJoin,
   from,
   lastValueFrom,
   map,
@@ -12,20 +14,22 @@ import {
   range,
   Subject,
   take,
+  tap,
   throwError,
   timer,
   toArray,
   type ObservableInput,
 } from 'rxjs';
 import { guard, isDeadlineExceededError, isScopeCancelledError, scoped, Semaphore, takeWithin, type Scope } from 'rxfleet';
-import { tool, toToolResult, type AnyTool } from 'rxfleet/agents';
-import { expectNoOpenScopes } from 'rxfleet/testing';
+import { foldMessage, messageStream, tool, toolCalls, toToolResult, type AnyTool } from 'rxfleet/agents';
+import { expectNoOpenScopes, reply } from 'rxfleet/testing';
 import { afterEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { PlannedCall } from '../../src/sources/graphPlan.js';
 import { toolGraphResults } from '../../src/sources/graphResults.js';
 import type { GraphEvent } from '../../src/sources/graphRun.js';
 import { toolGraph, type ToolGraphOptions } from '../../src/sources/toolGraph.js';
+import { ask, hello, start } from './harness.js';
 import { cleaning, failing, later, virtual, type Virtual } from '../support/virtual.js';
 
 afterEach(expectNoOpenScopes);
@@ -62,7 +66,7 @@ function timed({ at, now }: Virtual, output: Observable<GraphEvent>, ...expected
   const note = (what: string): void => void seen.push(`${what} ${now()}`);
   output.subscribe({
     next: (event) => note(short(event)),
-    error: (error: unknown) => note(`${String(error)}`),
+    error: (error: unknown) => note(String(error)),
     complete: () => note('end'),
   });
   at(100, () => expect(seen).toEqual(expected));
@@ -330,6 +334,37 @@ describe('ending', () => {
       });
     }));
 
+  it('what had started may have had an effect, unless its tool has none', async () => {
+    const idle = made('idle', () => NEVER, { effect: 'none' });
+    const broken = concat(
+      [call('a', 'slow', { ms: 0 }), call('b', 'idle'), call('c', 'echo', {}, ['a'])],
+      throwError(() => 'broken'),
+    );
+    const seen: GraphEvent[] = [];
+    graph(broken, { tools: [slow, idle, echo] }).subscribe({ next: (event) => seen.push(event), error: () => {} });
+    await new Promise((resolve) => void setTimeout(resolve, 5));
+    const ends = seen.filter(({ type }) => type === 'cancelled');
+    const reason = { kind: 'parent-cancelled', cause: { kind: 'source-error', error: 'broken' } };
+    expect(ends).toEqual([
+      { id: 'a', name: 'slow', index: 0, type: 'cancelled', ran: true, effect: 'unknown', reason },
+      { id: 'b', name: 'idle', index: 1, type: 'cancelled', ran: true, effect: 'none', reason },
+      { id: 'c', name: 'echo', index: 2, type: 'cancelled', ran: false, effect: 'none', reason },
+    ]);
+  });
+
+  it('stopping the graph at `started` keeps the call from running, and its answer says so', () => {
+    let ran = 0;
+    const count = made('count', () => ++ran);
+    let group: Scope | undefined;
+    const seen: GraphEvent[] = [];
+    graph([call('a', 'count')], { tools: count, onScope: (own) => void (group = own) }).subscribe((event) => {
+      seen.push(event);
+      group?.cancel();
+    });
+    expect(ran).toBe(0);
+    expect(seen[1]).toMatchObject({ type: 'cancelled', ran: false, effect: 'none' });
+  });
+
   it('leaving at `started` keeps the call from running', () => {
     let ran = 0;
     const count = made('count', () => ++ran);
@@ -515,5 +550,39 @@ describe('toolGraphResults', () => {
   it('the events go through toToolResult as well, in the order in which calls end', async () => {
     const ids = await lastValueFrom(graph([a(3), call('b', 'echo')]).pipe(toToolResult(), map(({ tool_use_id }) => tool_use_id), toArray())); // prettier-ignore
     expect(ids).toEqual(['b', 'a']);
+  });
+});
+
+describe('the calls of a reply', () => {
+  it('refer to each other by position, run while it is written, and are answered in one batch that the API takes', async () => {
+    const calls = [
+      { name: 'echo', input: { v: 'rxjs' } },
+      { name: 'echo', input: { v: 'about ${1}' } },
+      { name: 'fail', input: { ms: 0 } },
+      { name: 'echo', input: { v: '$3' } },
+    ];
+    const { client } = await start([reply.toolUse(calls, { pace: { eventMs: 3 } })]);
+    const seen: string[] = [];
+    const batch = messageStream(client, ask).pipe(
+      connect((events) => {
+        const results = events.pipe(
+          toolCalls(),
+          map((each, at) => ({ ...each, ref: String(at + 1) })),
+          toolGraph({ tools }),
+          tap((event) => seen.push(short(event))),
+          toolGraphResults(),
+        );
+        const message = events.pipe(
+          foldMessage(),
+          tap(() => seen.push('message')),
+        );
+        return forkJoin({ message, results });
+      }),
+    );
+    const { message, results } = await lastValueFrom(batch);
+    expect(seen.indexOf('toolu_0002:R')).toBeLessThan(seen.indexOf('message'));
+    expect(results.map(({ content }) => content)).toMatchObject(['rxjs', 'about rxjs', /boom/, /needs "3"/].map((each) => expect.stringMatching(each) as string)); // prettier-ignore
+    const messages = [hello, { role: 'assistant' as const, content: message.content }, { role: 'user' as const, content: results }];
+    await client.messages.countTokens({ model: 'm', messages: messages });
   });
 });
