@@ -3,12 +3,14 @@ import { fanOutScoped, type Scope, type ScopeReport } from 'rxfleet';
 import { agent, type AnyTool } from 'rxfleet/agents';
 import { taskFor } from './auditor.js';
 import type { Fleet } from './fleet.js';
-import { guarded, metered, type Model } from './model.js';
+import type { Guards } from './guards.js';
+import type { Model } from './model.js';
 import type { InstalledPackage } from './packages.js';
 
 export interface AuditPlan {
   readonly packages: readonly InstalledPackage[];
   readonly model: Model;
+  readonly guards: Guards;
   readonly fleet: Fleet;
   readonly toolsFor: (pkg: InstalledPackage) => readonly AnyTool[];
   readonly concurrency: number;
@@ -17,39 +19,51 @@ export interface AuditPlan {
   readonly graceMs: number;
   /** Cancels the whole fleet when it is aborted. */
   readonly stop: AbortSignal;
+  /** Is given the scope of the whole fleet. */
+  readonly onScope: (scope: Scope) => void;
 }
 
 /**
- * One agent per package, so many at once, all in one scope: cancelling that scope cancels every request and every call of every agent.
- * Emits the report of the scope once all of it is over.
+ * One agent per package, so many at once, all in one scope and behind the same guards: cancelling that scope cancels every request and every call
+ * of every agent. Emits the report of the scope once all of it is over.
  */
-export function audit({ packages, model, fleet, toolsFor, concurrency, maxTurns, graceMs, stop }: AuditPlan): Observable<ScopeReport> {
-  const { client, params, idleMs, ledger } = model;
+export function audit({
+  packages,
+  model,
+  guards,
+  fleet,
+  toolsFor,
+  concurrency,
+  maxTurns,
+  graceMs,
+  stop,
+  onScope,
+}: AuditPlan): Observable<ScopeReport> {
+  const { client, params, idleMs } = model;
+  const { toolGuard } = guards;
   const report$ = new ReplaySubject<ScopeReport>(1);
-  const onScope = (scope: Scope): void => {
+  const opened = (scope: Scope): void => {
+    onScope(scope);
     scope.closed$.subscribe(report$);
     stop.addEventListener('abort', () => scope.cancel(stop.reason));
   };
   const agents$ = from(packages).pipe(
     fanOutScoped(
-      (pkg, index, ctx) => {
-        const beforeEach = (request: unknown): void => {
-          ledger?.reserve(index, request);
-          fleet.requestSent(index);
-        };
-        return agent({
+      (pkg, index, ctx) =>
+        agent({
           ...params,
           name: pkg.name,
           within: ctx,
-          client: guarded(client, beforeEach),
+          client,
           tools: toolsFor(pkg),
           messages: [{ role: 'user', content: taskFor(pkg) }],
           maxTurns,
           maxResultChars: 20_000,
           idleMs,
-        }).pipe(metered(ledger, index), tap({ subscribe: () => fleet.started(index), next: (event) => fleet.take(index, event) }));
-      },
-      { concurrency, policy: 'settle', label: 'audit', graceMs, onScope },
+          modelGuard: guards.modelGuard(`#${index + 1} ${pkg.name}`),
+          toolGuard,
+        }).pipe(tap({ subscribe: () => fleet.started(index), next: (event) => fleet.take(index, event) })),
+      { concurrency, policy: 'settle', label: 'audit', graceMs, onScope: opened },
     ),
     tap((outcome) => fleet.ended(outcome)),
   );

@@ -23,6 +23,7 @@ const nameIn = ({ messages: [first] }: MessagesRequest): string => {
 /** The embedded model: it asks in waves, what it asks next depends on what the tools really answered, and then it judges. */
 export function auditor(chaos: Chaos | undefined): Script {
   return (request) => {
+    if (chaos?.throttles()) return reply.error(429, { retryAfter: 1 });
     const name = nameIn(request);
     const turn = request.messages.filter(({ role }) => role === 'assistant').length + 1;
     const fault = chaos?.faultOf(name, turn);

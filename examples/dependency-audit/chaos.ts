@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ToolCall } from 'rxfleet/agents';
 import type { Fault, ScriptedCall } from 'rxfleet/testing';
 import { hash } from './hash.js';
-import type { Around } from './tools.js';
+import type { Around, ToolName } from './tools.js';
 
 /** Of 100 calls, how many meet which fate; the rest do their work. */
 const FATES = { fails: 6, hangs: 4, 'is deaf and late': 3, 'is deaf for ever': 2 } as const;
@@ -20,9 +20,31 @@ const ODD_SHARE = 0.08;
 
 const LATE_MS = 2_500;
 
+/** Tools that every agent calls: one of them is down for a while. */
+const BACKENDS = ['read_manifest', 'list_files', 'read_licence', 'find_install_scripts'] as const;
+const OUTAGE_MS = 3_000;
+const WAVE_MS = 1_800;
+
 /** Breaks things, always the same things for one seed, in whatever order they happen. */
 export class Chaos {
-  constructor(readonly seed: number) {}
+  /** The tool that is down for a while. */
+  readonly backend: ToolName;
+  private readonly outage: Spell;
+  private readonly wave: Spell;
+
+  constructor(
+    readonly seed: number,
+    agents: number,
+  ) {
+    this.backend = BACKENDS[Math.floor(BACKENDS.length * hash(seed, 'backend'))] ?? 'list_files';
+    this.outage = new Spell(agents * (0.1 + 0.2 * hash(seed, 'outage')), OUTAGE_MS);
+    this.wave = new Spell(agents * (2 + hash(seed, 'wave')), WAVE_MS);
+  }
+
+  /** Whether the API turns this request away, as it does with everybody for a while. */
+  throttles(): boolean {
+    return this.wave.strikes();
+  }
 
   /** What comes between the tools of an agent and their work. */
   around(agent: string): Around {
@@ -30,6 +52,7 @@ export class Chaos {
     return (name, call, work) => {
       const n = (calls.get(name) ?? 0) + 1;
       calls.set(name, n);
+      if (name === this.backend && this.outage.strikes()) return isDown(call, hash(this.seed, 'down', agent, n) < 0.5 ? 100 : 900);
       const fate = pick(FATES, 100 * hash(this.seed, 'tool', agent, name, n));
       return fate === undefined ? work() : meet(fate, call, work);
     };
@@ -48,9 +71,31 @@ export class Chaos {
   }
 }
 
+/** Bad weather: begins with the nth that comes along, and strikes everybody for so many milliseconds. */
+class Spell {
+  private passed = 0;
+  private until: number | undefined = undefined;
+
+  constructor(
+    private readonly nth: number,
+    private readonly ms: number,
+  ) {}
+
+  strikes(): boolean {
+    if (++this.passed >= this.nth) this.until ??= performance.now() + this.ms;
+    return this.until !== undefined && performance.now() < this.until;
+  }
+}
+
 function pick<K extends string>(shares: Readonly<Record<K, number>>, at: number): K | undefined {
   let sum = 0;
   return (Object.keys(shares) as K[]).find((key) => at < (sum += shares[key]));
+}
+
+/** Some calls hear of it at once, others wait for it. */
+async function isDown({ signal }: ToolCall, ms: number): Promise<never> {
+  await sleep(ms, undefined, { signal });
+  throw new Error('ECONNREFUSED: the backend of this tool is down (chaos)');
 }
 
 async function meet<T>(fate: Fate, { signal }: ToolCall, work: () => Promise<T>): Promise<T> {

@@ -1,6 +1,7 @@
 import Anthropic from '@anthropic-ai/sdk';
-import { isDeadlineExceededError, type CallInfo, type Outcome, type ScopeReport } from 'rxfleet';
+import { isCircuitTrippedError, isDeadlineExceededError, type CallInfo, type GateEvent, type Outcome, type ScopeReport } from 'rxfleet';
 import type { AgentEvent } from 'rxfleet/agents';
+import { RATE_LIMIT } from './guards.js';
 import { isRecord, stringOf } from './json.js';
 import type { InstalledPackage } from './packages.js';
 import { results, type ToolName, type ToolOutput } from './tools.js';
@@ -28,8 +29,10 @@ export class Agent {
   calls = 0;
   startedAt = 0;
   endedAt: number | undefined = undefined;
-  /** A request that has no complete reply yet; `silent` before its first event. */
-  request: 'none' | 'silent' | 'writing' = 'none';
+  /** Whether the reply to its request has begun, and is not complete. */
+  writing = false;
+  /** The guard in whose line its request stands. */
+  heldBy: string | undefined = undefined;
   /** What the model has written in this turn, and the tools that it asks for. */
   text = '';
   asked: string[] = [];
@@ -64,17 +67,19 @@ export class Fleet {
   inputTokens = 0;
   outputTokens = 0;
   /** Calls that did not stop when told to. */
-  readonly abandoned: { readonly call: CallInfo; readonly agent: string }[] = [];
+  readonly abandoned: CallInfo[] = [];
   readonly startedAt: number;
   /** Called when an agent has ended. */
   onEnd: (agent: Agent) => void = () => {};
   private outputSoFar = new Map<Agent, number>();
+  private readonly byName = new Map<string, Agent>();
 
   constructor(
     packages: readonly InstalledPackage[],
     readonly now: () => number = () => performance.now(),
   ) {
     this.agents = packages.map((pkg) => new Agent(pkg));
+    for (const agent of this.agents) this.byName.set(agent.pkg.name, agent);
     this.startedAt = now();
   }
 
@@ -87,7 +92,8 @@ export class Fleet {
   }
 
   get inFlight(): number {
-    return this.agents.reduce((sum, { inFlight, request }) => sum + inFlight.size + (request === 'none' ? 0 : 1), 0);
+    const { started, settled, failed, cancelled } = this.modelCalls;
+    return this.agents.reduce((sum, { inFlight }) => sum + inFlight.size, started - settled - failed - cancelled);
   }
 
   get elapsed(): number {
@@ -105,16 +111,19 @@ export class Fleet {
   started(index: number): void {
     const agent = this.agent(index);
     agent.status = 'running';
+    agent.turn = 1;
     agent.startedAt = this.now();
   }
 
-  requestSent(index: number): void {
-    const agent = this.agent(index);
-    agent.turn++;
-    agent.text = '';
-    agent.asked = [];
-    agent.request = 'silent';
-    this.modelCalls.started++;
+  /** A request is sent when the last of its guards, the rate limit, has admitted it: each attempt is one. */
+  hear(event: GateEvent): void {
+    if (!('path' in event) || event.path.length !== 2) return;
+    const agent = this.byName.get(event.path[1] ?? '');
+    if (agent === undefined) return;
+    agent.heldBy = event.type === 'queued' ? event.gate : undefined;
+    if (event.gate !== RATE_LIMIT) return;
+    if (event.type === 'admitted') this.modelCalls.started++;
+    else if (event.type === 'settled') this.modelCalls[event.end === 'completed' ? 'settled' : event.end]++;
   }
 
   take(index: number, each: AgentEvent): void {
@@ -122,11 +131,12 @@ export class Fleet {
     if (each.type === 'model') this.takeModel(agent, each.event);
     else if (each.type === 'text') agent.text += each.text;
     else if (each.type === 'tool') this.takeTool(agent, each.event);
+    else if (each.type === 'turn' && each.continues) nextTurn(agent);
     else if (each.type === 'done') takeDone(agent, each);
   }
 
   private takeModel(agent: Agent, event: (AgentEvent & { type: 'model' })['event']): void {
-    agent.request = 'writing';
+    agent.writing = event.type !== 'message_stop';
     if (event.type === 'message_start') this.inputTokens += event.message.usage.input_tokens;
     if (event.type === 'content_block_start' && event.content_block.type === 'tool_use') agent.asked.push(event.content_block.name);
     if (event.type === 'message_delta') {
@@ -134,39 +144,44 @@ export class Fleet {
       this.outputTokens += event.usage.output_tokens - (this.outputSoFar.get(agent) ?? 0);
       this.outputSoFar.set(agent, event.usage.output_tokens);
     }
-    if (event.type === 'message_stop') {
-      agent.request = 'none';
-      this.outputSoFar.delete(agent);
-      this.modelCalls.settled++;
-    }
+    if (event.type === 'message_stop') this.outputSoFar.delete(agent);
   }
 
   private takeTool(agent: Agent, event: (AgentEvent & { type: 'tool' })['event']): void {
     const { id, name } = event;
     const call = agent.inFlight.get(id);
-    if (event.type === 'started') {
-      agent.calls++;
-      this.toolCalls.started++;
-      agent.inFlight.set(id, { name, input: event.input, since: this.now() });
-      return;
+    switch (event.type) {
+      case 'started':
+        agent.calls++;
+        this.toolCalls.started++;
+        agent.inFlight.set(id, { name, input: event.input, since: this.now() });
+        break;
+      case 'progress':
+        if (call !== undefined) agent.inFlight.set(id, { ...call, done: progressOf(event.value) });
+        break;
+      case 'result':
+        if (call !== undefined) learn(agent.facts, call, event.output);
+        this.end(agent, id, 'settled');
+        break;
+      case 'cancelled':
+        this.end(agent, id, 'cancelled');
+        break;
+      case 'failed':
+        // Those that a guard refused are counted there.
+        if (event.phase === 'input') this.refused++;
+        this.end(agent, id, this.howItFailed(event.error));
     }
-    if (event.type === 'progress') {
-      if (call !== undefined) agent.inFlight.set(id, { ...call, done: progressOf(event.value) });
-      return;
-    }
-    agent.inFlight.delete(id);
-    if (call === undefined) this.refused++;
-    else if (event.type === 'result') {
-      this.toolCalls.settled++;
-      learn(agent.facts, call, event.output);
-    } else if (event.type === 'cancelled') this.toolCalls.cancelled++;
-    else if (isDeadlineExceededError(event.error) && event.error.abandoned.length > 0) this.abandon(agent, event.error.abandoned);
-    else this.toolCalls.failed++;
   }
 
-  private abandon(agent: Agent, calls: readonly CallInfo[]): void {
-    this.toolCalls.abandoned++;
-    this.abandoned.push(...calls.map((call) => ({ call, agent: agent.pkg.name })));
+  private howItFailed(error: unknown): Exclude<keyof Tally, 'started'> {
+    if (isCircuitTrippedError(error)) return 'cancelled';
+    if (!isDeadlineExceededError(error) || error.abandoned.length === 0) return 'failed';
+    this.abandoned.push(...error.abandoned);
+    return 'abandoned';
+  }
+
+  private end(agent: Agent, id: string, how: Exclude<keyof Tally, 'started'>): void {
+    if (agent.inFlight.delete(id)) this.toolCalls[how]++;
   }
 
   /** An agent has ended. What it has still in flight was stopped with it; `close` tells how that went. */
@@ -174,33 +189,38 @@ export class Fleet {
     const agent = this.agent(outcome.index);
     agent.endedAt = this.now();
     agent.status = statusOf(outcome);
-    if (outcome.status === 'failed') {
-      agent.problem = problemOf(outcome.reason);
-      this.endRequest(agent, 'failed');
-    }
+    if (outcome.status === 'failed') agent.problem = problemOf(outcome.reason);
     this.onEnd(agent);
   }
 
-  /** Their scope has closed: what is in flight now was stopped, or would not stop. */
-  close({ abandoned }: ScopeReport): void {
-    for (const agent of this.agents) {
-      this.endRequest(agent, 'cancelled');
-      for (const { name } of agent.inFlight.values()) {
-        const left = abandoned.find(({ label, path }) => label === name && path.includes(agent.pkg.name));
-        if (left === undefined) this.toolCalls.cancelled++;
-        else this.abandon(agent, [left]);
-      }
-      agent.inFlight.clear();
+  /** Their scope has closed: what was in flight has stopped, and so has what a breaker cancelled, unless the report says otherwise. */
+  close(report: ScopeReport): void {
+    const known = this.abandoned.map(placeOf);
+    const more = report.abandoned.filter((call) => {
+      const at = known.indexOf(placeOf(call));
+      if (at >= 0) known.splice(at, 1);
+      return at < 0 && call.label in results;
+    });
+    for (const { inFlight } of this.agents) {
+      this.toolCalls.cancelled += inFlight.size;
+      inFlight.clear();
     }
-  }
-
-  private endRequest(agent: Agent, how: 'failed' | 'cancelled'): void {
-    if (agent.request !== 'none') this.modelCalls[how]++;
-    agent.request = 'none';
+    this.toolCalls.cancelled -= more.length;
+    this.toolCalls.abandoned += more.length;
+    this.abandoned.push(...more);
   }
 }
 
+const placeOf = ({ path, label }: CallInfo): string => [...path, label].join(' > ');
+
+function nextTurn(agent: Agent): void {
+  agent.turn++;
+  agent.text = '';
+  agent.asked = [];
+}
+
 function takeDone(agent: Agent, { stop, text, turns }: AgentEvent & { type: 'done' }): void {
+  agent.turn = turns;
   agent.verdict = parseVerdict(text);
   if (agent.verdict !== undefined) return;
   agent.problem = stop === 'max_turns' ? `no verdict after ${turns} turns` : `no verdict in its last reply (${stop})`;

@@ -1,17 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lastValueFrom } from 'rxjs';
+import { usd } from 'rxfleet';
 import { openScopes, type ServerStats } from 'rxfleet/testing';
 import { audit } from './audit.js';
 import { Chaos } from './chaos.js';
 import { Fleet } from './fleet.js';
+import { Guards } from './guards.js';
 import { catchSignals } from './interrupt.js';
 import { embeddedModel, liveModel, type Model } from './model.js';
-import { HELP, readOptions, UsageError, type AuditOptions } from './options.js';
+import { HELP, readOptions, UsageError } from './options.js';
 import { findPackages, ProjectError, type InstalledPackage } from './packages.js';
-import { auditTable, fleetReport } from './report.js';
-import { describeSpending } from './spend.js';
+import { fleetReport, guardReport } from './report.js';
+import { Savings } from './savings.js';
+import { describeSpending, type SpendingPlan } from './spend.js';
+import { auditTable } from './table.js';
 import { plural } from './text.js';
 import { auditTools } from './tools.js';
+import { Trips } from './trips.js';
 import { openView } from './view.js';
 
 /** How long cancelled calls may take to acknowledge. */
@@ -20,6 +25,8 @@ const TOOL_LIMITS = { timeoutMs: 20_000, graceMs: 2_000 };
 /** Under chaos calls hang on purpose, and nobody wants to wait for that. */
 const CHAOS_LIMITS = { timeoutMs: 1_000, graceMs: 300 };
 const THINK_AGAIN_MS = 3_000;
+/** What may be spent where money is only counted: nearly half as much again as most packages need, and what is set aside meanwhile. */
+const enoughFor = (agents: number): number => usd('0.02') + agents * usd('0.0117');
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -31,44 +38,50 @@ async function main(): Promise<number> {
   }
   const { dir, max, concurrency, maxTurns, live } = options;
   const { packages, missing } = await findPackages(dir, max);
+  const agents = packages.length;
   let close = (): void => {};
   const interruption = catchSignals(() => close());
-  const chaos = options.chaos === undefined ? undefined : new Chaos(options.chaos);
+  const { signal } = interruption;
+  const chaos = options.chaos === undefined ? undefined : new Chaos(options.chaos, agents);
   const model = live === undefined ? await embeddedModel(chaos) : liveModel(live);
-  if (!(await mayStart(model, options, packages.length, interruption.signal))) return interruption.exitCode;
+  const limit = options.microUsd ?? enoughFor(agents);
+  if (live !== undefined && !(await mayStart({ ...model.params, limit, agents, concurrency, maxTurns }, signal)))
+    return interruption.exitCode;
 
+  const guards = new Guards({ limits: model.limits, microUsd: limit, agents, ceiling: model.ceiling });
+  const savings = new Savings(guards);
   const fleet = new Fleet(packages);
+  guards.events$.subscribe((event) => fleet.hear(event));
   const breaking = chaos === undefined ? '' : `, chaos with seed ${chaos.seed}`;
-  const view = openView(fleet, `Auditing ${plural(packages.length, 'package')} of ${dir}, ${concurrency} at a time${breaking}`);
+  const title = `Auditing ${plural(agents, 'package')} of ${dir}, ${concurrency} at a time${breaking}`;
+  const view = openView({ fleet, guards, title });
+  const trips = new Trips(guards, options.trips, view);
   close = () => {
     view.close();
     say(`Left without waiting for ${plural(fleet.inFlight, 'call')}.`);
   };
   if (missing.length > 0) view.say(`Declared, but not installed: ${missing.join(', ')}`);
 
-  const { signal } = interruption;
   signal.addEventListener('abort', () => view.say(`${String(signal.reason)}: cancelling ${plural(fleet.inFlight, 'call')} …`));
   const toolsFor = (pkg: InstalledPackage) => auditTools(pkg, chaos ? CHAOS_LIMITS : TOOL_LIMITS, chaos?.around(pkg.name));
-  const report = await lastValueFrom(audit({ packages, model, fleet, toolsFor, concurrency, maxTurns, graceMs: GRACE_MS, stop: signal }));
+  const plan = { packages, model, guards, fleet, toolsFor, concurrency, maxTurns, graceMs: GRACE_MS, stop: signal };
+  const report = await lastValueFrom(audit({ ...plan, onScope: (scope) => trips.scopes.next(scope) }));
   fleet.close(report);
   const { server, sockets } = await closeServer(model);
+  const tripFile = await trips.close();
   view.close();
+  const { spent, uncertain } = guards.budget.snapshot().microUsd;
   const open = openScopes().length;
   say(`${auditTable(fleet, process.stdout.columns || 100)}\n`);
-  say(fleetReport(fleet, { report, ledger: model.ledger, server, sockets, openScopes: open }));
+  say(`${guardReport(savings)}\n`);
+  say(fleetReport(fleet, { report, money: { spent, uncertain, limit }, tripFile, server, sockets, openScopes: open }));
   if (signal.aborted) return leave(interruption.exitCode);
   return open === 0 && fleet.number('done') > 0 ? 0 : 1;
 }
 
 /** Says what a run that costs money may cost, and waits for a moment. */
-async function mayStart(
-  { ledger, params }: Model,
-  { concurrency, maxTurns }: AuditOptions,
-  agents: number,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (ledger === undefined) return true;
-  say(describeSpending({ ledger, maxTokens: params.max_tokens, agents, concurrency, maxTurns }));
+async function mayStart(plan: SpendingPlan, signal: AbortSignal): Promise<boolean> {
+  say(describeSpending(plan));
   say(`It starts in ${THINK_AGAIN_MS / 1000} s; press Ctrl-C, and nothing is sent.`);
   return sleep(THINK_AGAIN_MS, true, { signal }).catch(() => false);
 }

@@ -1,6 +1,10 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { DEFAULT_MODEL, PRICES } from './spend.js';
+import { CLAUDE_PRICES, priceOf, usd } from 'rxfleet';
+import { words } from './text.js';
+
+const DEFAULT_MODEL = 'claude-haiku-5-5';
+const DEFAULT_LIVE_USD = '0.50';
 
 export const HELP = `Audits the installed dependencies of a project: one agent per package, all of them in one scope.
 
@@ -10,12 +14,14 @@ export const HELP = `Audits the installed dependencies of a project: one agent p
   --max N           at most so many packages, direct dependencies first (default 30)
   --concurrency N   agents at once (default 6)
   --max-turns N     turns of one agent (default 8)
-  --chaos           tools fail, hang and ignore their signal, replies break off
+  --chaos           tools fail, hang and ignore their signal, one of them is down for a while, replies break off,
+                    and for a while the API answers 429 to everybody
   --seed N          which chaos: the same seed breaks the same calls (default: a random one, which is printed)
+  --max-usd N       what the fleet may spend at most, in dollars (default ${DEFAULT_LIVE_USD} with --live; otherwise, where money is
+                    only counted, enough)
+  --trips FILE      appends what somebody should be woken for to a file; "npx rxfleet trips FILE" prints it
   --live            asks the real API instead of the embedded model; needs ANTHROPIC_API_KEY and costs money
-  --model NAME      the model of --live: ${Object.keys(PRICES).join(', ')}
-                    (default ${DEFAULT_MODEL})
-  --max-usd N       what --live may spend at most, in dollars (default 0.50)
+  --model NAME      the model of --live (default ${DEFAULT_MODEL})
   --help            this text
 
 Ctrl-C cancels every agent, waits until all calls have stopped, and reports; a second Ctrl-C leaves at once.
@@ -29,12 +35,15 @@ export interface AuditOptions {
   /** The seed of the chaos, if there is any. */
   readonly chaos: number | undefined;
   readonly live: LiveOptions | undefined;
+  /** What may be spent, in micro-dollars; undefined if nobody said. */
+  readonly microUsd: number | undefined;
+  /** The file for trips. */
+  readonly trips: string | undefined;
 }
 
 export interface LiveOptions {
   readonly apiKey: string;
   readonly model: string;
-  readonly maxMicroDollars: number;
 }
 
 /** Says what is wrong with the options; exit code 2. */
@@ -52,6 +61,7 @@ const SPEC = {
   live: { type: 'boolean', default: false },
   model: { type: 'string' },
   'max-usd': { type: 'string' },
+  trips: { type: 'string' },
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
 
@@ -61,8 +71,8 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv, cwd
   if (values.help) return 'help';
   const chaos = values.chaos ? integer('seed', values.seed ?? String(Math.floor(Math.random() * 10_000)), 0, 2 ** 31) : undefined;
   if (values.seed !== undefined && !values.chaos) throw new UsageError('--seed goes with --chaos.');
-  for (const name of ['model', 'max-usd'] as const)
-    if (values[name] !== undefined && !values.live) throw new UsageError(`--${name} goes with --live.`);
+  if (values.model !== undefined && !values.live) throw new UsageError('--model goes with --live.');
+  if (values.trips === '') throw new UsageError('--trips needs the name of a file.');
   if (values.chaos && values.live) throw new UsageError('--chaos breaks the embedded model, so it does not go with --live.');
   return {
     dir: resolve(cwd, values.dir),
@@ -70,7 +80,9 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv, cwd
     concurrency: integer('concurrency', values.concurrency, 1, 64),
     maxTurns: integer('max-turns', values['max-turns'], 1, 50),
     chaos,
-    live: values.live ? liveOptions(values, env) : undefined,
+    live: values.live ? liveOptions(values.model, env) : undefined,
+    microUsd: money(values['max-usd'] ?? (values.live ? DEFAULT_LIVE_USD : undefined)),
+    trips: values.trips === undefined ? undefined : resolve(cwd, values.trips),
   };
 }
 
@@ -82,18 +94,30 @@ function parse(args: readonly string[]) {
   }
 }
 
-function liveOptions(
-  values: { readonly model?: string | undefined; readonly 'max-usd'?: string | undefined },
-  env: NodeJS.ProcessEnv,
-): LiveOptions {
-  const { model = DEFAULT_MODEL, 'max-usd': maxUsd = '0.50' } = values;
+function liveOptions(model = DEFAULT_MODEL, env: NodeJS.ProcessEnv): LiveOptions {
   const apiKey = env['ANTHROPIC_API_KEY'] ?? '';
   if (apiKey === '') throw new UsageError('--live needs the API key in the environment variable ANTHROPIC_API_KEY.');
-  if (!(model in PRICES)) throw new UsageError(`--model must be one with a known price: ${Object.keys(PRICES).join(', ')}; got ${model}.`);
-  const dollars = Number(maxUsd);
-  if (maxUsd.trim() === '' || !(dollars > 0 && dollars <= 1000))
-    throw new UsageError(`--max-usd must be a number above 0, at most 1000; got ${maxUsd}.`);
-  return { apiKey, model, maxMicroDollars: Math.floor(dollars * 1e6) };
+  try {
+    priceOf(CLAUDE_PRICES, model);
+  } catch (error) {
+    throw new UsageError(`--model: ${words(error)}`);
+  }
+  return { apiKey, model };
+}
+
+const MOST_USD = 1_000;
+
+function money(dollars: string | undefined): number | undefined {
+  if (dollars === undefined) return undefined;
+  const refuse = (): never => {
+    throw new UsageError(`--max-usd must be an amount above 0 such as 0.50, at most ${MOST_USD}; got ${dollars}.`);
+  };
+  try {
+    const microUsd = usd(dollars);
+    return microUsd > 0 && microUsd <= usd(MOST_USD) ? microUsd : refuse();
+  } catch {
+    return refuse();
+  }
 }
 
 function integer(name: string, text: string, least: number, most: number): number {

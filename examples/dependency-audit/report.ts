@@ -1,101 +1,17 @@
-import type { ScopeReport } from 'rxfleet';
+import { formatUsd, type ScopeReport } from 'rxfleet';
 import type { ServerStats } from 'rxfleet/testing';
-import type { Agent, Fleet, Tally } from './fleet.js';
-import type { Ledger } from './spend.js';
-import { bytes, clean, count, cut, dollars, fit, paint, plural, seconds, words } from './text.js';
-import type { Risk } from './verdict.js';
-
-const COLOURS = { low: 'green', medium: 'yellow', high: 'red' } as const;
-
-interface Column {
-  readonly title: string;
-  /** The most that it may take; less if its cells need less. Negative: aligned to the right. */
-  readonly width: number;
-  readonly cell: (agent: Agent) => string;
-  readonly colour?: (agent: Agent) => (typeof COLOURS)[Risk] | undefined;
-}
-
-const NONE = '–';
-
-const COLUMNS: readonly Column[] = [
-  { title: 'version', width: 10, cell: ({ pkg }) => pkg.version },
-  { title: 'licence', width: 12, cell: ({ facts }) => licenceOf(facts) },
-  { title: 'files', width: -6, cell: ({ facts: { list_files: found } }) => (found === undefined ? NONE : count(found.files)) },
-  { title: 'size', width: -6, cell: ({ facts: { list_files: found } }) => (found === undefined ? NONE : bytes(found.bytes)) },
-  { title: 'on install', width: 11, cell: ({ facts }) => installOf(facts) },
-  {
-    title: 'risk',
-    width: 6,
-    cell: ({ verdict }) => verdict?.risk ?? '?',
-    colour: ({ verdict }) => COLOURS[verdict?.risk ?? 'high'],
-  },
-  { title: 'turns', width: -5, cell: ({ turn }) => String(turn) },
-];
-
-function licenceOf({ read_licence: licence, read_manifest: manifest }: Agent['facts']): string {
-  return licence?.declared ?? licence?.texts[0]?.spdx ?? manifest?.licence ?? (licence === undefined ? NONE : 'none');
-}
-
-function installOf({ find_install_scripts: found }: Agent['facts']): string {
-  if (found === undefined) return NONE;
-  const names = [...found.scripts.map(({ name }) => name), ...(found.nativeBuild ? ['native'] : [])];
-  return names.length > 1 ? `${names.length} hooks` : (names[0] ?? 'nothing');
-}
-
-/** A row for every package, then what is worth a look, worst first. */
-export function auditTable(fleet: Fleet, width: number): string {
-  const started = fleet.agents.filter(({ status }) => status !== 'not started' && status !== 'waiting');
-  const columns = COLUMNS.map((column) => ({ ...column, width: widthOf(column, started) }));
-  const rest = columns.reduce((sum, column) => sum + Math.abs(column.width) + 1, 0);
-  const longest = Math.max(...started.map(({ pkg }) => pkg.name.length), 7);
-  const nameWidth = Math.max(12, Math.min(longest, width - 1 - rest));
-  const head = paint('bold', [fit('package', nameWidth), ...columns.map((column) => fit(column.title, column.width))].join(' '));
-  const rows = started.map((agent) => rowOf(agent, columns, nameWidth));
-  const left = fleet.agents.length - started.length;
-  if (left > 0) rows.push(paint('gray', `and ${plural(left, 'package')} whose agents had not started`));
-  return [head, ...rows, ...findings(started, width - 1)].join('\n');
-}
-
-function widthOf({ title, width, cell }: Column, agents: readonly Agent[]): number {
-  const needed = Math.max(title.length, ...agents.map((agent) => clean(cell(agent)).length));
-  return Math.sign(width) * Math.min(Math.abs(width), needed);
-}
-
-function rowOf(agent: Agent, columns: readonly Column[], nameWidth: number): string {
-  const name = fit(agent.pkg.name, nameWidth);
-  if (agent.verdict === undefined) {
-    const when = agent.turn === 0 ? 'before its first turn' : `in turn ${agent.turn}`;
-    const said = `${agent.status === 'done' ? 'no verdict' : agent.status} ${when}`;
-    return `${name} ${fit(agent.pkg.version, columns[0]?.width ?? 10)} ${paint('red', said)}`;
-  }
-  const cells = columns.map(({ width, cell, colour }) => {
-    const text = fit(clean(cell(agent)), width);
-    const style = colour?.(agent);
-    return style === undefined ? text : paint(style, text);
-  });
-  return [name, ...cells].join(' ');
-}
-
-/** What is worth a look, worst first; and in full what a row had no room for. */
-function findings(agents: readonly Agent[], width: number): string[] {
-  const risky = (['high', 'medium'] as const).flatMap((risk) =>
-    agents
-      .filter(({ verdict }) => verdict?.risk === risk)
-      .flatMap(({ pkg, verdict }) => [
-        paint(COLOURS[risk], pkg.name),
-        ...(verdict?.reasons ?? []).map((reason) => `  ${cut(clean(reason), width - 2)}`),
-      ]),
-  );
-  const unclear = agents.flatMap(({ pkg, problem }) => (problem === undefined ? [] : [paint('red', pkg.name), `  ${problem}`]));
-  return [...section('Worth a look', risky), ...section('Without a verdict', unclear)];
-}
-
-const section = (title: string, lines: readonly string[]): string[] => (lines.length === 0 ? [] : ['', paint('bold', title), ...lines]);
+import type { Fleet, Tally } from './fleet.js';
+import type { Passage, Savings } from './savings.js';
+import { count, paint, plural, seconds, words } from './text.js';
+import type { TripFile } from './trips.js';
 
 /** How the run ended, besides what the fleet knows. */
 export interface Ending {
   readonly report: ScopeReport;
-  readonly ledger: Ledger | undefined;
+  /** In micro-dollars; `uncertain` is the part of `spent` that is assumed, for requests that were stopped. */
+  readonly money: { readonly spent: number; readonly uncertain: number; readonly limit: number };
+  /** The file of trips, if there is one. */
+  readonly tripFile: TripFile | undefined;
   /** What the server saw, when nothing was in flight any more. */
   readonly server: ServerStats | undefined;
   /** Connections that were still open once the server had closed. */
@@ -103,27 +19,61 @@ export interface Ending {
   readonly openScopes: number;
 }
 
+type Line = readonly [label: string, text: string];
+
+const when = (it: boolean, line: Line): Line[] => (it ? [line] : []);
+
+const block = (title: string, lines: readonly Line[]): string =>
+  [paint('bold', title), ...lines.map(([label, text]) => `${label.padStart(13)}: ${text}`)].join('\n');
+
 /** The accounts: what was started is what settled, failed, was cancelled or abandoned. */
-export function fleetReport(fleet: Fleet, { report, ledger, server, sockets, openScopes }: Ending): string {
-  const lines: readonly (readonly [label: string, text: string])[] = [
+export function fleetReport(fleet: Fleet, { report, money, tripFile, server, sockets, openScopes }: Ending): string {
+  return block('Fleet report', [
     ['agents', agentsOf(fleet)],
     ['tool calls', accounts(fleet.toolCalls)],
     ['model calls', accounts(fleet.modelCalls)],
-    ...(fleet.refused > 0 ? [['refused', `${plural(fleet.refused, 'call')} of no such tool, or with a wrong input`] as const] : []),
+    ...when(fleet.refused > 0, ['refused', `${plural(fleet.refused, 'call')} of no such tool, or with a wrong input`]),
     ...fleet.abandoned.map(
-      ({ call, agent }) => ['abandoned', `${call.label} of ${agent}, ${seconds(call.ageMs)} after it started`] as const,
+      ({ label, path, ageMs }) => ['abandoned', `${label} of ${path[1] ?? '?'}, ${seconds(ageMs)} after it started`] as const,
     ),
     ...report.late.map(
       ({ label, path, status }) => ['late', `${label} of ${path[1] ?? '?'} ended after it was told to stop (${status})`] as const,
     ),
     ...report.errors.filter(({ index }) => index === undefined).map(({ error }) => ['error', words(error)] as const),
     ['tokens', `${count(fleet.inputTokens)} in, ${count(fleet.outputTokens)} out`],
-    ...(ledger === undefined ? [] : [['spent', `${dollars(ledger.spent)} of at most ${dollars(ledger.limit)}`] as const]),
+    ['spent', `${formatUsd(money.spent)} of at most ${formatUsd(money.limit)}`],
+    ...when(money.uncertain > 0, ['assumed', `${formatUsd(money.uncertain)} of that, for requests that were stopped`]),
     ['time', seconds(fleet.elapsed)],
+    ...(tripFile === undefined ? [] : [['trips', tripsOf(tripFile)] as const]),
     ...(server === undefined ? [] : [['server', serverOf(server, sockets)] as const]),
     ['open scopes', paint(openScopes === 0 ? 'green' : 'red', String(openScopes))],
-  ];
-  return [paint('bold', 'Fleet report'), ...lines.map(([label, text]) => `${label.padStart(13)}: ${text}`)].join('\n');
+  ]);
+}
+
+/** What the guards let through, and what they saved. */
+export function guardReport(savings: Savings): string {
+  const { bucket, retry, breakers, budget, heldBack, throttled, pauses, pausedMs, trips, stopped, alerts, setAside, givenBack } = savings;
+  const tripped = [...trips].map(([name, times]) => (times === 1 ? name : `${name} ${times} times`)).join(', ');
+  const told = alerts.map(({ path, fraction, limit }) => `${Math.round(100 * fraction)} % of ${formatUsd(limit)} (${path.join(' > ')})`);
+  return block('Guards', [
+    ['rate limit', passage(bucket)],
+    ['retry gate', passage(retry)],
+    ['breakers', passage(breakers)],
+    ['budget', `${passage(budget)}; ${budget.refused} refused`],
+    ['waited', `${plural(bucket.queued, 'request')} for the rate limit, ${seconds(bucket.waitedMs)} in all`],
+    ...when(pauses > 0, [
+      'held back',
+      `${plural(heldBack, 'request')} in ${plural(pauses, 'pause')} of ${seconds(pausedMs)} in all; ${throttled} throttled`,
+    ]),
+    ...when(trips.size > 0, ['cancelled', `${plural(stopped, 'call')} in flight when a breaker tripped (${tripped})`]),
+    ...when(breakers.refused > 0, ['spared', `${plural(breakers.refused, 'call')} refused by open breakers`]),
+    ['money', `${formatUsd(setAside)} set aside = ${formatUsd(setAside - givenBack)} spent + ${formatUsd(givenBack)} given back`],
+    ...when(told.length > 0, ['alerts', told.join(', ')]),
+  ]);
+}
+
+function passage({ admitted, ended: { completed, failed, cancelled } }: Passage): string {
+  return `${count(admitted)} admitted = ${count(completed)} completed + ${failed} failed + ${cancelled} cancelled`;
 }
 
 function agentsOf(fleet: Fleet): string {
@@ -132,8 +82,14 @@ function agentsOf(fleet: Fleet): string {
   return `${fleet.agents.length - unstarted} started = ${ended.join(' + ')}${unstarted > 0 ? `; ${unstarted} never started` : ''}`;
 }
 
-const serverOf = ({ open, requests, closedByClient }: ServerStats, sockets: number): string =>
-  `${open} requests open (${count(requests)} seen, ${count(closedByClient)} closed by us), ${sockets} sockets open`;
+function tripsOf({ written, missing, path }: TripFile): string {
+  const lost = missing > 0 ? `, ${missing} could not be` : '';
+  const file = /[^\w@./-]/.test(path) ? `'${path}'` : path;
+  return `${written} written${lost}; to read them: npx rxfleet trips ${file}`;
+}
+
+const serverOf = ({ open, requests, statuses, closedByClient }: ServerStats, sockets: number): string =>
+  `${open} requests open (${count(requests)} seen, ${statuses[429] ?? 0} got 429, ${closedByClient} closed by us), ${sockets} sockets open`;
 
 function accounts({ started, settled, failed, cancelled, abandoned }: Tally): string {
   return `${count(started)} started = ${count(settled)} settled + ${failed} failed + ${cancelled} cancelled + ${abandoned} abandoned`;

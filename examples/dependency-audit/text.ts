@@ -35,8 +35,14 @@ export function bytes(n: number): string {
 /** 34.1k */
 export const compact = (n: number): string => (n < 1000 ? String(n) : n < 1e6 ? `${(n / 1e3).toFixed(1)}k` : `${(n / 1e6).toFixed(2)}M`);
 
-/** Micro-dollars as dollars. */
-export const dollars = (microDollars: number): string => `$${(microDollars / 1e6).toFixed(microDollars < 100_000 ? 4 : 2)}`;
+/** Micro-dollars as dollars, for a screen on which they change. */
+export const dollars = (microUsd: number): string => `$${(microUsd / 1e6).toFixed(microUsd < 1_000_000 ? 4 : 2)}`;
+
+/** A bar that shows a share. */
+export function meter(share: number, width: number): string {
+  const full = Math.min(width, Math.round(share * width));
+  return paint('green', '█'.repeat(full)) + paint('gray', '░'.repeat(width - full));
+}
 
 /** One line for any thrown value. */
 export function words(error: unknown): string {

@@ -70,7 +70,7 @@ describe.concurrent('npm start', PATIENCE, () => {
     // Of all agents, a few requests meet the 429s.
     expect(stdout).toMatch(/^ +! retry gate: Holds every call back for 1 s.*: 429 /m);
     expect(stdout).toMatch(/^ +! retry gate: Lets calls through again\.$/m);
-    const [, heldBack, throttled] = /held back: (\d+) requests in \d pauses of \d\.\d s in all; (\d+) were throttled/.exec(stdout) ?? [];
+    const [, heldBack, throttled] = /held back: (\d+) requests in \d pauses of \d\.\d s in all; (\d+) throttled/.exec(stdout) ?? [];
     expect(Number(heldBack)).toBeGreaterThan(0);
     expect(stdout).toMatch(new RegExp(`${throttled} got 429`));
     expectClosedAccounts(demo);

@@ -1,7 +1,7 @@
 import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { defer, from, lastValueFrom, NEVER, of, throwError, toArray, type Observable } from 'rxjs';
-import { CLAUDE_PRICES, costOf, type TripRecord } from 'rxfleet';
+import { CLAUDE_PRICES, costOf, type ScopeReport, type TripRecord } from 'rxfleet';
 import type { MessageParams } from 'rxfleet/agents';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Chaos } from '../../examples/dependency-audit/chaos.js';
@@ -11,7 +11,7 @@ import { Guards } from '../../examples/dependency-audit/guards.js';
 import { agrees, classifyLicence, isCopyleft } from '../../examples/dependency-audit/licences.js';
 import type { InstalledPackage } from '../../examples/dependency-audit/packages.js';
 import { readOptions, type AuditOptions } from '../../examples/dependency-audit/options.js';
-import { guardReport } from '../../examples/dependency-audit/report.js';
+import { fleetReport, guardReport } from '../../examples/dependency-audit/report.js';
 import { Savings } from '../../examples/dependency-audit/savings.js';
 import { ceilingOf } from '../../examples/dependency-audit/spend.js';
 import { frame } from '../../examples/dependency-audit/view.js';
@@ -225,6 +225,33 @@ describe('Savings', () => {
       [1, 0.8],
     ]);
     expect(guardReport(savings)).toMatch(/alerts: 80 % of \$0\.0006 \(fleet > #1 one\), 80 % of \$0\.0006 \(fleet\)$/);
+  });
+});
+
+describe('fleetReport', () => {
+  const report: ScopeReport = { fulfilled: 0, outcomes: [], errors: [], late: [], abandoned: [] };
+  const ending = { report, server: undefined, sockets: 0, openScopes: 0 };
+
+  it('says what of the money is assumed, and what of the trips is missing', () => {
+    const money = { spent: 300_000, uncertain: 20_000, limit: 500_000 };
+    const tripFile = { type: 'closed', path: '/my logs/trips.jsonl', written: 3, missing: 2 } as const;
+    const text = fleetReport(new Fleet([]), { ...ending, money, tripFile });
+    expect(text).toMatch(/ spent: \$0\.30 of at most \$0\.50\n +assumed: \$0\.02 of that, for requests that were stopped\n/);
+    expect(text).toMatch(/ trips: 3 written, 2 could not be; to read them: npx rxfleet trips '\/my logs\/trips\.jsonl'\n/);
+  });
+
+  it('lists a call that a breaker cancelled and that would not stop among the abandoned', () => {
+    const pkg: InstalledPackage = { name: 'one', version: '1.0.0', root: '/', kind: 'dependency' };
+    const fleet = new Fleet([pkg]);
+    fleet.toolCalls.started = 2;
+    fleet.toolCalls.cancelled = 2;
+    const deaf = { label: 'list_files', path: ['audit', 'one', 'list_files'], ageMs: 1_200 };
+    fleet.close({ ...report, abandoned: [deaf] });
+    expect(fleet.toolCalls).toMatchObject({ cancelled: 1, abandoned: 1 });
+    const money = { spent: 0, uncertain: 0, limit: 1 };
+    const text = fleetReport(fleet, { ...ending, report, money, tripFile: undefined });
+    expect(text).toMatch(/abandoned: list_files of one, 1\.2 s after it started/);
+    expect(text).not.toMatch(/assumed|trips/);
   });
 });
 

@@ -103,13 +103,3 @@ export class Desk implements Gate<unknown, unknown, number> {
     }
   }
 }
-
-/** Collects what is reported as uncaught: under virtual time that fails the run, so it is taken out of it. */
-export function thrownBy(run: () => void): unknown {
-  try {
-    run();
-  } catch (error) {
-    return error;
-  }
-  return undefined;
-}
