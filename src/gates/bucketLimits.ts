@@ -106,9 +106,10 @@ export class BucketLimits {
 
   /**
    * Lowers the level to what the server says; raises it only if the server had seen more than the last time, less what it
-   * cannot have seen. What was sent before the present epoch is ignored. Whether anything changed.
+   * cannot have seen, and less what is `unanswered`: that may still be on its way. What was sent before the present epoch is
+   * ignored. Whether anything changed.
    */
-  sync(limit: number, { remaining, resetMs }: LimitFeedback, sentSeq: number | undefined, now: number): boolean {
+  sync(limit: number, { remaining, resetMs }: LimitFeedback, sentSeq: number | undefined, now: number, unanswered = 0): boolean {
     const each = this.limits[limit] as Limit;
     const { level } = each;
     if (sentSeq !== undefined && sentSeq <= each.epoch) return false;
@@ -116,7 +117,8 @@ export class BucketLimits {
     const newer = unseen !== undefined && (sentSeq as number) > each.synced;
     const known = remaining - (unseen ?? 0);
     const before = level.value;
-    if (newer || known < before) level.set(known);
+    if (known < before) level.set(known);
+    else if (newer) level.set(Math.max(before, Math.min(known, remaining - unanswered)));
     if (!newer) return level.value !== before;
     each.synced = sentSeq as number;
     if (resetMs !== undefined) level.notFullBefore(resetMs, now);

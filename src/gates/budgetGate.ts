@@ -219,9 +219,13 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
 
   // The tree
 
-  /** Stops what is in flight here and below: all of it, before any is told. Returns how many calls that were. */
+  /**
+   * Stops what is in flight here and below: all of it, before any is told. Returns how many calls that were; those that are being stopped
+   * already are not among them.
+   */
   protected stop(error: () => Error): number {
-    const victims = (this.root.live.all() as BudgetLease[]).filter((lease) => this.has(lease));
+    const victims = (this.root.live.all() as BudgetLease[]).filter((lease) => !lease.stopped && this.has(lease));
+    for (const lease of victims) lease.stopped = true;
     const errors = victims.map(error);
     let next = 0;
     revokeAll(victims, () => errors[next++]!);

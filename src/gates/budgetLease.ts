@@ -28,6 +28,8 @@ export class BudgetLease extends LiveLease<void, Charged> {
   place: Place<BudgetLease> | undefined = undefined;
   /** When it joined the line. */
   since: number | undefined = undefined;
+  /** A trip, or the end of its node, stops it. */
+  stopped = false;
 
   constructor(
     readonly teller: Teller,

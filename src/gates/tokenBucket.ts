@@ -114,7 +114,7 @@ export class TokenBucket extends BucketLine<Turn, TokenBucketSnapshot> implement
 
   /**
    * Takes over what the server says is left: downward always; upward only from the answer to a later request than any before,
-   * and less what was granted after that was sent. It is for a bucket that has the server's own limits: one that is meant to
+   * less what was granted after that was sent, and less what calls cost of which nothing has come back. It is for a bucket that has the server's own limits: one that is meant to
    * stay below them is lifted to them, unless `sentSeq` is left out.
    */
   sync(feedback: BucketFeedback): void {
@@ -122,10 +122,16 @@ export class TokenBucket extends BucketLine<Turn, TokenBucketSnapshot> implement
     const now = this.now();
     const changed: number[] = [];
     said.forEach((each, i) => {
-      if (each !== undefined && this.limits.sync(i, each, feedback.sentSeq, now)) changed.push(i);
+      if (each !== undefined && this.limits.sync(i, each, feedback.sentSeq, now, this.unanswered(i))) changed.push(i);
     });
     this.tellLevels('synced', changed);
     this.pump();
+  }
+
+  /** What was granted to calls of which nothing has come back, but for the one that is answered: the server may not have counted it. */
+  private unanswered(limit: number): number {
+    const [, ...others] = (this.live.all() as Turn[]).filter(({ reported }) => reported === undefined);
+    return others.reduce((sum, { costs }) => sum + (costs[limit] as number), 0);
   }
 
   snapshot(): TokenBucketSnapshot {

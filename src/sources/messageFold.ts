@@ -49,7 +49,7 @@ export class MessageFold {
         return undefined;
       case 'message_delta':
         this.end = event;
-        return event.delta.stop_reason === 'tool_use' ? this.release() : undefined;
+        return this.finish(event.delta.stop_reason);
       case 'message_start':
         this.start = event.message;
         return undefined;
@@ -70,6 +70,13 @@ export class MessageFold {
     }
     this.blocks[index] = this.latest = opened;
     return released;
+  }
+
+  /** Unless there was no room for more, the latest block is whole; only after `tool_use` is its call meant to run at once. */
+  private finish(stop: Message['stop_reason']): FoldedCall | undefined {
+    if (stop === null || stop === 'max_tokens' || stop === 'model_context_window_exceeded') return undefined;
+    const released = this.release();
+    return stop === 'tool_use' ? released : undefined;
   }
 
   /** The model has moved on from the latest block. */

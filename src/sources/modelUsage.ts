@@ -18,8 +18,6 @@ export class ModelUsage {
     const { type, usage, message } = (typeof value === 'object' && value !== null ? value : {}) as Carrier;
     const told = type === 'message_start' ? message?.usage : usage;
     if (typeof told !== 'object' || told === null) return undefined;
-    // Of an attempt before this one nothing stays.
-    if (type === 'message_start') this.known = {};
     this.known = { ...this.known, ...Object.fromEntries(Object.entries(told).filter(([, each]) => each !== null && each !== undefined)) };
     return this.known;
   }

@@ -805,6 +805,20 @@ describe('TokenBucket', () => {
     expect(bucket.snapshot()).toMatchObject({ inFlight: 0, seq: 200_000, limits: { tokens: { tokens: 0 } } });
   });
 
+  it('#68 an answer does not lift it by what is still on its way to the server', () => {
+    const bucket = bucketOf(6, 1e6);
+    const leases: Lease<BucketCost>[] = [];
+    const caller: Caller<void, BucketCost> = { granted: (lease) => leases.push(lease), refused: () => {}, revoked: () => {} };
+    const call = { scope: { path: [] }, attempt: 1, started: true, heldAbove: () => undefined } as unknown as Call;
+    for (let i = 0; i < 6; i++) bucket.enter({}, call, caller);
+    bucket.sync({ remaining: 7, sentSeq: 6 });
+    expect(tokens(bucket)).toBe(2);
+    for (const lease of leases.slice(0, 5)) lease.report?.(1);
+    bucket.enter({ cost: 2 }, call, caller);
+    bucket.sync({ remaining: 5, sentSeq: 7 });
+    expect(tokens(bucket)).toBe(3);
+  });
+
   it('#C3 a lease settles once, whoever calls it again', () => {
     const bucket = bucketOf(10, 1e6);
     const leases: Lease<BucketCost>[] = [];
