@@ -137,9 +137,9 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
    * Cancels everything below, except what `spares` picks. Reasons first, then signals from the top down, then bodies from
    * the bottom up; what is left is waited for, and only then does anybody hear of it.
    */
-  cancelWith(reason: CancelReason, spares?: (scope: ScopeNode) => boolean): void {
+  cancelWith(reason: CancelReason | Cancellation, spares?: (scope: ScopeNode) => boolean): void {
     if (this.refusal() !== undefined) return;
-    this.mark(new Cancellation(reason));
+    this.mark(reason instanceof Cancellation ? reason : new Cancellation(reason));
     const marked: ScopeNode[] = [this];
     const { scopes, calls } = sweepBelow(this, (scope, above) => {
       if (spares?.(scope)) return false;

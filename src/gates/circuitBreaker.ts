@@ -5,7 +5,7 @@ import { classifyError, type ErrorKind } from './classifyError.js';
 import { disposing, type SelfDisposing } from './disposing.js';
 import { BadAskError, CircuitIsolatedError, CircuitOpenError, CircuitTrippedError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
-import { guarded, LineGate, revokeAll } from './gateBase.js';
+import { guarded, LineGate, revokeAll, withoutStack } from './gateBase.js';
 import { Waiter } from './waitingLine.js';
 
 export interface CircuitSnapshot {
@@ -263,13 +263,13 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
   /** What a trip in the middle of another one finds is stopped by that one already. */
   private stopVictims(error: () => Error): readonly CircuitLease[] {
     const stopped = (this.live.all() as CircuitLease[]).filter(({ victim }) => victim === undefined);
-    const victims: Victim[] = [];
-    for (const lease of stopped) {
+    const errors = withoutStack(() => stopped.map(error));
+    stopped.forEach((lease, i) => {
       this.machine.dismiss(lease);
-      victims.push((lease.victim = { error: error(), end: undefined, told: false }));
-    }
-    const each = victims.values();
-    revokeAll(stopped, () => (each.next().value as Victim).error);
+      lease.victim = { error: errors[i] as Error, end: undefined, told: false };
+    });
+    const each = errors.values();
+    revokeAll(stopped, () => each.next().value as Error);
     return stopped;
   }
 

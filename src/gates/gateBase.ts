@@ -127,13 +127,27 @@ export function guarded(scheduler: { schedule(work: () => void): unknown }, task
   }
 }
 
+/** The stack of an error that many calls get says nothing about any of them, and is most of what it costs. */
+export function withoutStack<T>(make: () => T): T {
+  const engine = Error as { stackTraceLimit?: number };
+  const { stackTraceLimit } = engine;
+  if (stackTraceLimit === undefined || !Object.isExtensible(Error)) return make();
+  engine.stackTraceLimit = 0;
+  try {
+    return make();
+  } finally {
+    engine.stackTraceLimit = stackTraceLimit;
+  }
+}
+
 /**
  * Stops calls in flight, with an error each: all of them are torn down first, in the order given, and only then is each
  * told, as soon as it has acknowledged.
  */
 export function revokeAll(victims: readonly { readonly caller: Pick<Caller<never>, 'revoked'> }[], error: () => Error): void {
   const tell: (() => void)[] = [];
-  for (const { caller } of victims) caller.revoked(error(), tell);
+  const errors = victims.length > 1 ? withoutStack(() => victims.map(error)) : victims.map(error);
+  victims.forEach(({ caller }, i) => caller.revoked(errors[i] as Error, tell));
   for (const each of tell) each();
 }
 

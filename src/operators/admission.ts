@@ -2,6 +2,7 @@ import type { Observable } from 'rxjs';
 import { enter, leave } from '../core/ambient.js';
 import { ScopeError } from '../core/errors.js';
 import type { Sink } from '../core/direct.js';
+import { Cancellation } from '../core/member.js';
 import { CANCELLING, OPEN, type ScopeNode } from '../core/node.js';
 import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
@@ -22,6 +23,9 @@ const WAITING = 2;
 const GRANTED = 3;
 const SETTLED = 4;
 const OVER = 5;
+
+/** What the calls share that one trip stops: an error for each signal would cost more than all the rest. */
+type Sweep = (() => void)[] & { cancellation?: Cancellation };
 
 /** One gate in front of one call. */
 class Stage implements Caller<unknown, unknown> {
@@ -140,7 +144,7 @@ class Stage implements Caller<unknown, unknown> {
 export class Admission<T> extends OutputScope<T, T> implements Call {
   attempt = 1;
   started = false;
-  private readonly stages: Stage[] = [];
+  private readonly stages: readonly Stage[];
   /** How many gates have granted. */
   private passed = 0;
   /** Whether `subscribe` of the source runs right now. */
@@ -167,7 +171,8 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
 
   constructor(out: Sink<T>, options: ScopeOptions, plans: readonly Plan[]) {
     super(out, options);
-    for (const plan of plans) this.stages.push(new Stage(this.anybody, plan));
+    const owner = this.anybody;
+    this.stages = plans.map((plan) => new Stage(owner, plan));
     this.metered = plans.some((plan) => plan.usage !== undefined);
     this.outer = enclosing(this.up);
     for (let node = this.outer; node !== undefined && !node.sure; node = node.outer) {
@@ -327,7 +332,10 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     this.failure = { error };
     this.live++;
     this.held = true;
-    this.inContext(() => this.cancelWith({ kind: 'tripped', gate }));
+    const sweep = tell as Sweep | undefined;
+    const cancellation = sweep?.cancellation ?? new Cancellation({ kind: 'tripped', gate });
+    if (sweep !== undefined) sweep.cancellation = cancellation;
+    this.inContext(() => this.cancelWith(cancellation));
     const done = (): void => {
       this.held = false;
       this.live--;

@@ -5,6 +5,8 @@ import { gated } from './admit.js';
 
 const WHO = 'bulkhead';
 
+const ONE_PERMIT: PermitAsk = {};
+
 /**
  * Lets a limited number of calls run at once, across everything that shares the semaphore.
  *
@@ -35,7 +37,7 @@ const WHO = 'bulkhead';
  * Unsubscribing leaves the line, or stops the call, whose permits are free once nothing of it runs any more
  * @see tokenBucket for calls per time instead of calls at once
  */
-export function bulkhead<T>(semaphore: Semaphore, ask: PermitAsk | (() => PermitAsk) = {}): MonoTypeOperatorFunction<T> {
+export function bulkhead<T>(semaphore: Semaphore, ask: PermitAsk | (() => PermitAsk) = ONE_PERMIT): MonoTypeOperatorFunction<T> {
   if (typeof ask !== 'function') checkAsk(ask);
   return gated(WHO, semaphore, ask);
 }

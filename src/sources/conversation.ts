@@ -4,7 +4,7 @@ import { Semaphore } from '../gates/semaphore.js';
 import { bulkhead } from '../operators/bulkhead.js';
 import { refuse } from './checks.js';
 import { ConversationBusyError } from './errors.js';
-import { blocksOf, callIdsOf, freshId, type MessageParam } from './historyParts.js';
+import { blocksOf, callIdsOf, freshId, unpaused, type MessageParam } from './historyParts.js';
 import type { FoldedCall } from './messageFold.js';
 import { unfinished, type ToolResult } from './resultOf.js';
 
@@ -68,6 +68,9 @@ export class Ledger implements Conversation {
 
   add(...messages: readonly MessageParam[]): void {
     if (this.busy) throw new ConversationBusyError();
+    const last = messages[0]?.role === 'user' ? this.settled.pop() : undefined;
+    const said = last && unpaused(last);
+    if (said !== undefined) this.settled.push(said);
     this.settled.push(...messages);
     this.ids = undefined;
   }

@@ -11,12 +11,27 @@ type BlockParam = Anthropic.Messages.ContentBlockParam;
  */
 export function blocksOf(message: Message, idOf: (index: number) => string | undefined): BlockParam[] {
   const { content } = message;
-  const answered = new Set(content.flatMap((block) => ('tool_use_id' in block ? [block.tool_use_id] : [])));
-  const cutOff = (block: Block): boolean =>
-    block.type === 'server_tool_use' && message.stop_reason !== 'pause_turn' && !answered.has(block.id);
+  const open = message.stop_reason === 'pause_turn' ? undefined : openCalls(content);
+  const cutOff = (block: Block): boolean => open?.has(block) === true;
   const kept = content.map((block, index) => ({ block, id: idOf(index) })).filter(({ block }) => isSendable(block) && !cutOff(block));
   while (isThinking(kept.at(-1)?.block)) kept.pop();
   return kept.map(({ block, id }) => sendable(block, id));
+}
+
+/** Calls of the API's own without a result: it runs them when a reply that it has paused is continued. */
+function openCalls(content: readonly (Block | BlockParam)[]): Set<Block | BlockParam> {
+  const answered = new Set(content.flatMap((block) => ('tool_use_id' in block ? [block.tool_use_id] : [])));
+  return new Set(content.filter((block) => block.type === 'server_tool_use' && !answered.has(block.id)));
+}
+
+/** A reply that was paused and is not continued, for something else is said after it; undefined if nothing of it is left. */
+export function unpaused(reply: MessageParam): MessageParam | undefined {
+  if (reply.role !== 'assistant' || typeof reply.content === 'string') return reply;
+  const open = openCalls(reply.content);
+  if (open.size === 0) return reply;
+  const content = reply.content.filter((block) => !open.has(block));
+  while (isThinking(content.at(-1))) content.pop();
+  return content.length === 0 ? undefined : { ...reply, content };
 }
 
 /** Whether the API would take it back. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { concat, defer, map, merge, NEVER, of, throwError, timer, VirtualTimeScheduler, type Observable, type Subscription } from 'rxjs';
 import {
+  bulkhead,
   CircuitBreaker,
   FleetBudget,
   guard,
@@ -23,13 +24,13 @@ class Clock extends VirtualTimeScheduler {
   }
 }
 
-const kinds = ['sync', 'value', 'throttle', 'server', 'own', 'throws', 'never', 'deaf', 'partial', 'many'] as const;
+const kinds = ['sync', 'value', 'throttle', 'server', 'own', 'throws', 'never', 'deaf', 'partial', 'many', 'stubborn', 'nested'] as const;
 type Kind = (typeof kinds)[number];
 
 const errorOf = (kind: Kind): unknown =>
   kind === 'throttle' ? { status: 429, headers: { 'retry-after-ms': '7' } } : kind === 'server' ? { status: 500 } : new Error('own');
 
-function source(kind: Kind, ms: number, clock: Clock, ctx: ScopeContext): Observable<number> {
+function source(kind: Kind, ms: number, clock: Clock, ctx: ScopeContext, semaphore: Semaphore): Observable<number> {
   const later = <T>(value: T): Observable<T> => timer(ms, clock).pipe(map(() => value));
   switch (kind) {
     case 'sync':
@@ -47,6 +48,16 @@ function source(kind: Kind, ms: number, clock: Clock, ctx: ScopeContext): Observ
       return NEVER;
     case 'deaf':
       return cleaning(ctx, 3);
+    case 'stubborn':
+      return merge(
+        later(1),
+        scoped((inner: ScopeContext) => cleaning(inner, 120), { scheduler: clock, graceMs: 10 }),
+      );
+    case 'nested':
+      return concat(
+        later(1),
+        defer(() => of(2).pipe(bulkhead(semaphore))),
+      );
     case 'throws':
       return defer((): never => {
         throw new Error('thrown');
@@ -126,15 +137,13 @@ describe('a guard of real gates', () => {
             }),
           });
           const ends = calls.map(() => 0);
-          let live = 0;
           const running: (Subscription | undefined)[] = [];
           calls.forEach((each, i) => {
             clock.schedule(() => {
               const run = scoped(
                 (ctx: ScopeContext) =>
                   defer(() => {
-                    live++;
-                    return source(each.kind, each.ms, clock, ctx);
+                    return source(each.kind, each.ms, clock, ctx, semaphore);
                   }).pipe((from) => defer(() => from), polite(each)),
                 { scheduler: clock, graceMs: 50 },
               );
@@ -178,11 +187,44 @@ describe('a guard of real gates', () => {
           expect(worst).toBeLessThanOrEqual(0);
           for (const [name, { admitted, settled }] of tally) expect({ name, settled }).toEqual({ name, settled: admitted });
           expect(clock.pending()).toBe(0);
-          expect(live).toBeGreaterThanOrEqual(0);
           check();
         },
       ),
       { numRuns: 300 },
     );
   }, 60_000);
+
+  const heard = (gate: CircuitBreaker | FleetBudget): string[] => {
+    const types: string[] = [];
+    gate.events$.subscribe((event) => {
+      if (['revoked', 'settled', 'tripped'].includes(event.type))
+        types.push(event.type === 'tripped' ? `tripped ${event.cancelled}` : event.type);
+    });
+    return types;
+  };
+
+  it('2.1: a trip in the middle of the teardown of another one tells of each call once', () => {
+    const breaker = new CircuitBreaker({ name: 'c' });
+    const budget = new FleetBudget({ name: 'f', microUsd: 100, alerts: [0.4] });
+    budget.events$.subscribe(({ type }) => type === 'alert' && breaker.trip('alert'));
+    const seen = heard(breaker);
+    const errors: unknown[] = [];
+    const polite = guard({ breaker, budget, ask: () => ({ estimate: 45 }) });
+    for (let i = 0; i < 2; i++) NEVER.pipe(polite()).subscribe({ error: (error: { cause: unknown }) => errors.push(error.cause) });
+    breaker.trip('by hand');
+    expect(errors).toEqual(['by hand', 'by hand']);
+    expect(seen.sort()).toEqual(['revoked', 'revoked', 'settled', 'settled', 'tripped 0', 'tripped 2']);
+  });
+
+  it('2.3: the same at a budget', () => {
+    const budget = new FleetBudget({ name: 'f', microUsd: 100, alerts: [0.4] });
+    budget.events$.subscribe(({ type }) => type === 'alert' && budget.trip('alert'));
+    const seen = heard(budget);
+    const errors: unknown[] = [];
+    const polite = guard({ budget, ask: () => ({ estimate: 45 }) });
+    for (let i = 0; i < 2; i++) NEVER.pipe(polite()).subscribe({ error: (error: { cause: unknown }) => errors.push(error.cause) });
+    budget.trip('by hand');
+    expect(errors).toEqual(['by hand', 'by hand']);
+    expect(seen.sort()).toEqual(['revoked', 'revoked', 'settled', 'settled', 'tripped 0', 'tripped 2']);
+  });
 });

@@ -162,6 +162,25 @@ describe('inbox$', () => {
   });
 });
 
+describe('a reply that was paused', () => {
+  it('and is not continued leaves no call of the API without a result behind', async () => {
+    const search = { type: 'server_tool_use', id: 'srvtoolu_1', name: 'web_search', input: {}, caller: { type: 'direct' } } as const;
+    const paused = reply.message({ content: [{ type: 'text', text: 'searching' }, search], stop_reason: 'pause_turn' });
+    const { client } = await start([paused, reply.text('done')]);
+    const chat = conversation([hello]);
+    await lastValueFrom(agent({ ...ask, client, messages: chat, maxTurns: 1 }));
+    expect(chat.messages.at(-1)?.content).toMatchObject([{ type: 'text' }, { type: 'server_tool_use' }]);
+    const before = chat.messages;
+    chat.add({ role: 'user', content: 'never mind' });
+    expect(chat.messages[0]).toBe(before[0]);
+    expect(chat.messages.slice(1)).toMatchObject([
+      { role: 'assistant', content: [{ type: 'text', text: 'searching' }] },
+      { role: 'user', content: 'never mind' },
+    ]);
+    expect(await lastValueFrom(agent({ ...ask, client, messages: chat }))).toMatchObject({ text: 'done' });
+  });
+});
+
 describe('shared gates', () => {
   it('a sub-agent that queues for the permit which its own tool call holds errors with the path, and the agent goes on', async () => {
     const semaphore = new Semaphore({ name: 'model', limit: 1 });

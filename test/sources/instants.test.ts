@@ -1,12 +1,14 @@
-import { startMessagesServer, expectNoOpenScopes, openScopes, type MessagesServer } from 'rxfleet/testing';
+import type { Scope } from 'rxfleet';
+import { agent, conversation, type UsageRecord } from 'rxfleet/agents';
+import { expectNoOpenScopes, openScopes, reply, startMessagesServer, type Fault, type MessagesServer } from 'rxfleet/testing';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { sleep, watchProcess } from './harness.js';
+import { ask, hello, sleep, start, watchProcess } from './harness.js';
 import { Run, script, STOPS, type Stop } from './instantsRun.js';
 
 /** All instants for all ways to stop, with more microtasks after each event: several minutes. */
 const EVERY = process.env['RXFLEET_EVERY_INSTANT'] !== undefined;
-const MICROTASKS = EVERY ? 24 : 6;
-const SAMPLE = EVERY ? Infinity : 150;
+const MICROTASKS = EVERY ? 12 : 6;
+const SAMPLE = EVERY ? Infinity : 160;
 const AT_ONCE = 24;
 
 let server: MessagesServer;
@@ -31,14 +33,13 @@ function random(seed: number): () => number {
   return () => (state = (state * 1_103_515_245 + 12_345) % 2 ** 31) / 2 ** 31;
 }
 
-/** Events, gates, requests and calls always; of the ticks after events as many as there is room for. */
+/** Half of them among events, gates, requests and calls, half among the ticks that follow events. */
 function sampled(instants: readonly string[], size: number, seed: number): readonly string[] {
   const next = random(seed);
-  const keyed = instants.map((instant) => ({ instant, key: next() }));
-  return keyed
-    .sort((a, b) => a.key - b.key)
-    .slice(0, size)
-    .map(({ instant }) => instant);
+  const isTick = (instant: string): boolean => instant.includes(' + ');
+  const keyed = instants.map((instant) => ({ instant, key: next() })).sort((a, b) => a.key - b.key);
+  const [ticks, others] = [true, false].map((each) => keyed.filter(({ instant }) => isTick(instant) === each).slice(0, size / 2));
+  return [...ticks!, ...others!].map(({ instant }) => instant);
 }
 
 async function inParallel<T>(items: readonly T[], work: (item: T, index: number) => Promise<void>): Promise<void> {
@@ -93,13 +94,61 @@ describe('a conversation of three turns that is stopped at any instant', () => {
     expect(instants.length).toBeGreaterThan(300);
   });
 
-  it.each(STOPS)(`%s: valid history, nothing open, books settled (RXFLEET_EVERY_INSTANT=1 for all instants)`, async (stop) => {
-    const chosen = sampled(instants, SAMPLE, 7 + STOPS.indexOf(stop));
-    const { wrong, outcomes, missed } = await stopAtEach(stop, chosen);
-    console.log(stop, instants.length, chosen.length, outcomes, missed);
-    expect(wrong).toEqual([]);
-    for (const outcome of outcomes.keys()) expect(outcome).toMatch(OUTCOMES[stop]);
-    expect(missed).toBeLessThan(chosen.length / 10);
-    expect(server.stats().open).toBe(0);
-  }, 600_000);
+  it.each(STOPS)(
+    `%s: valid history, nothing open, books settled (RXFLEET_EVERY_INSTANT=1 for all instants)`,
+    async (stop) => {
+      const chosen = sampled(instants, SAMPLE, 7 + STOPS.indexOf(stop));
+      const { wrong, outcomes, missed } = await stopAtEach(stop, chosen);
+      if (EVERY) console.log(stop, chosen.length, outcomes, `${missed} not reached`);
+      expect(wrong).toEqual([]);
+      for (const outcome of outcomes.keys()) expect(outcome).toMatch(OUTCOMES[stop]);
+      expect(missed).toBeLessThan(chosen.length / 10);
+      expect(server.stats().open).toBe(0);
+    },
+    600_000,
+  );
+});
+
+describe('a reply whose last events come together with the end of the connection, left at any of them', () => {
+  const EVENTS = 7;
+  const faults: readonly (readonly [string, Fault | undefined])[] = [
+    ['that is whole', undefined],
+    ['that is cut off', { kind: 'fin', after: 4 }],
+  ];
+
+  it.each(faults)('%s: the scope has closed at once', async (_, fault) => {
+    for (let n = 1; n <= EVENTS; n++) {
+      for (const microtasks of [0, 1, 3, 8]) {
+        const { client, server } = await start([
+          reply.text('hello world', { pace: { chunkChars: 6, eventMs: 1 }, ...(fault && { fault }) }),
+        ]);
+        const records: UsageRecord[] = [];
+        const chat = conversation([hello]);
+        let scope: Scope | undefined;
+        let seen = 0;
+        let leftAt = Infinity;
+        await new Promise<void>((resolve) => {
+          const leave = async (): Promise<void> => {
+            for (let i = 0; i < microtasks; i++) await Promise.resolve();
+            leftAt = performance.now();
+            running.unsubscribe();
+            resolve();
+          };
+          const running = agent({
+            ...{ client, ...ask, messages: chat, onScope: (each: Scope) => (scope = each) },
+            usage: { next: (record) => void records.push(record) },
+          }).subscribe({
+            next: ({ type }) => type === 'model' && ++seen === n && void leave(),
+            error: () => resolve(),
+          });
+        });
+        const report = await scope!.closed;
+        expect([n, microtasks, report.abandoned]).toEqual([n, microtasks, []]);
+        if (leftAt < Infinity) expect(performance.now() - leftAt).toBeLessThan(2_000);
+        expect([n, microtasks, records.length]).toEqual([n, microtasks, 1]);
+        await server.whenIdle();
+        await client.messages.countTokens({ model: 'm', messages: [...chat.messages, hello] });
+      }
+    }
+  });
 });
