@@ -1,6 +1,6 @@
 // The benchmark: every goal with its figure. See README.md.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -16,7 +16,8 @@ const { values, positionals } = parseArgs({
 const rounds = Number(values.rounds);
 if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError(`--rounds must be an integer of at least 1, got ${values.rounds}.`);
 
-if (!existsSync(`${here}node_modules`)) spawnSync('npm', ['ci', '--prefix', here], { stdio: 'inherit' });
+if (changedAt(`${here}node_modules/.package-lock.json`) < changedAt(`${here}package-lock.json`))
+  spawnSync('npm', ['ci', '--prefix', here], { stdio: 'inherit' });
 
 const sections = {
   pieces: () => import('./sections/pieces.mjs'),
@@ -25,10 +26,13 @@ const sections = {
   signal: () => import('./sections/signal.mjs'),
   cancel: () => import('./sections/cancel.mjs'),
   memory: () => import('./sections/memory.mjs'),
+  gates: () => import('./sections/gates.mjs'),
+  gatesWaiting: () => import('./sections/gatesWaiting.mjs'),
   turn: () => import('./sections/turn.mjs'),
   close: () => import('./sections/close.mjs'),
   deadline: () => import('./sections/deadline.mjs'),
   size: () => import('./sections/size.mjs'),
+  gatesPeers: () => import('./sections/gatesPeers.mjs'),
 };
 const names = Object.keys(sections);
 const wanted = names.filter(
@@ -62,6 +66,11 @@ async function runGroup(group) {
   if (medians !== undefined) console.log(`  ${medians}`);
   for (const { cells, short: missed } of judged)
     if (missed) short.push(`${group.title}: ${cells[0]} ${cells[1]}, ${cells[3]}: ${cells[4]}`);
+}
+
+/** 0 for a file that is not there. */
+function changedAt(path) {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 }
 
 function progress(text) {

@@ -2,13 +2,14 @@ import { median } from './stats.mjs';
 
 const digits = (value) => {
   const size = Math.abs(value);
+  if (size === Infinity) return '∞';
   if (size >= 100) return value.toLocaleString('en-US', { maximumFractionDigits: 0 });
   return value.toFixed(size >= 10 ? 1 : 2);
 };
 
 /** One row of a goal: the median of its figure over the rounds, its spread, its limit and whether it is kept. */
 export function judge(row, rounds) {
-  const figures = rounds.map((round) => row.figure(round)).filter((figure) => Number.isFinite(figure));
+  const figures = rounds.map((round) => row.figure(round)).filter((figure) => !Number.isNaN(figure));
   if (figures.length === 0) throw new Error(`No figure for "${row.what}".`);
   const unit = row.unit ?? '×';
   const middle = median(figures);

@@ -1,6 +1,6 @@
 import { from, mergeMap, VirtualTimeScheduler } from 'rxjs';
 import { abortable } from '../lib/contenders.mjs';
-import { fanOutScoped, takeWithin } from '../lib/fleet.mjs';
+import { circuitBreak, CircuitBreaker, fanOutScoped, takeWithin } from '../lib/fleet.mjs';
 import { peer } from '../lib/peers.mjs';
 import { median } from '../lib/stats.mjs';
 import { cpuNow, nextTurn, numbers } from '../lib/steady.mjs';
@@ -30,9 +30,9 @@ function raw(size) {
   };
 }
 
-function fleet(size, project, outer = (source) => source) {
+function fleet(size, project, outer = (source) => source, policy = 'failFast') {
   let scope;
-  const options = { concurrency: Infinity, onScope: (group) => (scope = group) };
+  const options = { concurrency: Infinity, policy, onScope: (group) => (scope = group) };
   let ended;
   const output = new Promise((resolve) => (ended = resolve));
   const subscription = outer(from(numbers(size)).pipe(fanOutScoped(project, options))).subscribe({ error: ended, complete: ended });
@@ -65,6 +65,31 @@ function deadline(size) {
   const { output } = fleet(size, call, (source) => source.pipe(takeWithin(1000, { scheduler })));
   return { cancel: () => scheduler.flush(), ended: () => output };
 }
+
+/** A breaker that is told to trip; each of its calls ends with an error of its own, and the fan-out collects their outcomes. */
+function trip(size) {
+  const breaker = new CircuitBreaker();
+  const { output } = fleet(size, guarded(breaker, call), undefined, 'settle');
+  return { cancel: () => breaker.trip(), ended: () => output };
+}
+
+/** One call fails, and the breaker trips. As with the first failure of a fan-out, all has happened by the next microtask. */
+function tripByFailure(size) {
+  const breaker = new CircuitBreaker({ failures: 1 });
+  let fail;
+  const failing = new Promise((_, reject) => (fail = reject));
+  const some = (x, index, ctx) => (x === 0 ? ctx.call(() => failing) : call(x, index, ctx));
+  const { output } = fleet(size, guarded(breaker, some), undefined, 'settle');
+  return {
+    cancel: () => {
+      fail(new Error('it is down'));
+      return new Promise((resolve) => queueMicrotask(() => resolve(cpuNow())));
+    },
+    ended: () => output,
+  };
+}
+
+const guarded = (breaker, project) => (x, index, ctx) => project(x, index, ctx).pipe(circuitBreak(breaker));
 
 function mergeMapUnsubscribe(size) {
   const subscription = from(numbers(size))
@@ -109,11 +134,14 @@ export const contenders = {
   unsubscribe: timed(unsubscribe),
   'first failure': timed(failure),
   deadline: timed(deadline),
+  trip: timed(trip),
+  'a failure that trips': timed(tripByFailure),
   mergeMap: timed(mergeMapUnsubscribe),
   effect: timed(effectInterrupt),
 };
 
-const ours = ['unsubscribe', 'first failure', 'deadline'];
+const byScope = ['unsubscribe', 'first failure', 'deadline'];
+const byBreaker = ['trip', 'a failure that trips'];
 
 const group = (size, samples, rounds) => ({
   title: `${size.toLocaleString('en-US')} calls in flight, the synchronous part of the cancel`,
@@ -123,14 +151,19 @@ const group = (size, samples, rounds) => ({
   rounds,
   contenders: [
     'raw',
-    ...ours,
+    ...byScope,
+    ...byBreaker.map((name) => ({ name, rounds: 3 })),
     { name: 'mergeMap', rounds: 3, params: { samples: 1 } },
     { name: 'effect', rounds: 3, params: { samples: 1 } },
   ],
   unit: 'ns a call',
   tell: (r, name) => r[name].sync,
   rows: [
-    ...ours.map((way) => ({ what: `${way} over the raw loop`, figure: (r) => r[way].sync / r.raw.sync, atMost: 1.25 })),
+    ...[...byScope, ...byBreaker].map((way) => ({
+      what: `${way} over the raw loop`,
+      figure: (r) => r[way]?.sync / r.raw.sync,
+      atMost: 1.25,
+    })),
     { what: 'unsubscribed mergeMap over the raw loop', figure: (r) => r.mergeMap?.sync / r.raw.sync },
     { what: 'until all have ended: unsubscribe over the raw loop', figure: (r) => r.unsubscribe.all / r.raw.all },
     { what: 'until all have ended: Effect 4 interrupt over the raw loop', figure: (r) => r.effect?.all / r.raw.all },
