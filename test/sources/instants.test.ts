@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { ask, hello, sleep, start, watchProcess } from './harness.js';
 import { Run, script, STOPS, type Stop } from './instantsRun.js';
 
-/** All instants for all ways to stop, with more microtasks after each event: several minutes. */
+/** All instants for all ways to stop, with more microtasks after each event: a minute or two. */
 const EVERY = process.env['RXFLEET_EVERY_INSTANT'] !== undefined;
 const MICROTASKS = EVERY ? 12 : 6;
 const SAMPLE = EVERY ? Infinity : 160;
