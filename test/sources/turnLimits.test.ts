@@ -271,3 +271,29 @@ describe('usage records', () => {
     expect(await records([], { client })).toMatchObject([{ phase: 'never-sent', exact: true }]);
   });
 });
+
+describe('how much starting early saves', () => {
+  it('five tools, the slowest first, in a reply that takes as long as they do', async () => {
+    const times = [600, 450, 300, 150, 10];
+    const sleeper = tool({
+      name: 'read',
+      description: 'reads',
+      effect: 'none',
+      input: z.object({ ms: z.number() }),
+      run: ({ ms }) => sleep(ms).then(() => ms),
+    });
+    const script = () =>
+      reply.toolUse(
+        times.map((ms) => ({ name: 'read', input: { ms } })),
+        { pace: { eventMs: 32 } },
+      );
+    const took = async (eager: boolean): Promise<number> => {
+      const begun = performance.now();
+      await events(script, { tools: [sleeper], eager });
+      return performance.now() - begun;
+    };
+    const [early, late] = [await took(true), await took(false)];
+    // Waiting for the end of the message took 1.6 times as long where this was measured; shared machines are noisy.
+    expect(late / early, `${Math.round(late)} ms, ${Math.round(early)} ms`).toBeGreaterThan(1.4);
+  });
+});
