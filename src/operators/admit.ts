@@ -6,7 +6,8 @@ import type { ScopeContext } from '../core/types.js';
 import { checkFunction, type ScopeOptions } from '../core/options.js';
 import type { Gate } from '../gates/gate.js';
 import { refuse } from '../gates/checks.js';
-import { Admission, type Plan } from './admission.js';
+import { Admission } from './admission.js';
+import type { Plan } from './stage.js';
 
 /** A call behind gates. Another gate in front of it joins the stack, so that all of them share what they know of the call. */
 export class GuardedObservable<T> extends DirectObservable<T> {
