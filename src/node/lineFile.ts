@@ -7,6 +7,8 @@ import { orMissing } from './orMissing.js';
 const NEWLINE = Buffer.from('\n');
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
+/** How long a process that ends waits for the write that is under way: in steps of a millisecond. */
+const LAST_WAIT_STEPS = 1000;
 
 export interface LineFileOptions {
   /** Bytes after which the file is renamed and a new one begun. */
@@ -28,6 +30,20 @@ interface Opened {
   size: number;
   /** It does not end with a newline. */
   torn: boolean;
+}
+
+/**
+ * The bytes that the file has more than were known of, once they are as many as were sent: a write that is under way is done
+ * by another thread, also while this one ends, and what is written again before that would be there twice.
+ */
+function grownBy({ handle, size, special }: Opened, sent: number): number {
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  let grown = fstatSync(handle.fd).size - size;
+  for (let step = 0; grown < sent && !special && step < LAST_WAIT_STEPS; step++) {
+    Atomics.wait(clock, 0, 0, 1);
+    grown = fstatSync(handle.fd).size - size;
+  }
+  return grown;
 }
 
 /**
@@ -175,7 +191,7 @@ export class LineFile {
   private readonly writeNow = (): void => {
     const { file, queue, sent } = this;
     try {
-      const grown = file === undefined || sent === 0 ? 0 : fstatSync(file.handle.fd).size - file.size;
+      const grown = file === undefined || sent === 0 ? 0 : grownBy(file, sent);
       const done = grown >= sent;
       if (done) queue.written(sent);
       const torn = done ? sent === 0 && file?.torn === true : file?.torn === true || grown > 0;

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Observable } from 'rxjs';
@@ -15,12 +15,12 @@ export function folder(): string {
   return path;
 }
 
-/** A log and the files that it was renamed to, oldest first. */
+/** A log and the files that it was renamed to, oldest first. Between two files there is none at the path itself. */
 export function generationsOf(path: string): string[] {
   const numbers = readdirSync(join(path, '..'))
     .filter((name) => join(path, '..', name).startsWith(`${path}.`))
     .map((name) => Number(name.split('.').at(-1)));
-  return [...numbers.sort((a, b) => b - a).map((n) => `${path}.${n}`), path];
+  return [...numbers.sort((a, b) => b - a).map((n) => `${path}.${n}`), path].filter((name) => existsSync(name));
 }
 
 /** The lines of these files, without their newlines. */

@@ -246,7 +246,7 @@ describe('rxfleet trips', () => {
       const long = { ...records[1], gate: 'a gate with a long name of its own', message: `Tripped: ${'many words 漢字 '.repeat(20)}` };
       const path = log(text(...records, long));
       const command = `stty cols ${columns}; "${process.execPath}" ${CLI} trips ${path}`;
-      const { NO_COLOR: _no, FORCE_COLOR: _force, ...ours } = process.env;
+      const { NO_COLOR: _no, FORCE_COLOR: _force, CI: _ci, ...ours } = process.env;
       const plain = { ...ours, TERM: 'xterm-256color', ...env };
       const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { cwd: root, encoding: 'utf8', env: plain });
       return stdout.split('\r\n');
