@@ -22,15 +22,17 @@ export { conversation, type Conversation } from './sources/conversation.js';
 export { turn } from './sources/turn.js';
 export type { TurnOptions, TurnTimeouts } from './sources/turnPlan.js';
 export type { TurnEvent } from './sources/turnEvent.js';
-export {
-  agent,
-  type AgentDone,
-  type AgentEvent,
-  type AgentMessage,
-  type AgentOptions,
-  type AgentTimeouts,
-  type AgentUsage,
-} from './sources/agent.js';
+export { agent, type AgentOptions, type AgentTimeouts } from './sources/agent.js';
+export type {
+  AgentBelow,
+  AgentDone,
+  AgentEnded,
+  AgentEvent,
+  AgentMessage,
+  AgentStarted,
+  AgentStep,
+  AgentUsage,
+} from './sources/agentEvent.js';
 export {
   ConnectionLostError,
   ConversationBusyError,

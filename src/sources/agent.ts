@@ -1,17 +1,16 @@
-import type Anthropic from '@anthropic-ai/sdk';
 import { concat, defer, EMPTY, from, isObservable, Observable, of, repeat, tap } from 'rxjs';
 import { innermost } from '../core/call.js';
-import { DirectObservable, type Sink } from '../core/direct.js';
+import { DirectObservable } from '../core/direct.js';
 import type { ScopeNode } from '../core/node.js';
-import type { ScopeOptions } from '../core/options.js';
 import { DepthGate, type DepthGateOptions } from '../gates/depthGate.js';
 import { isGate } from '../operators/admit.js';
 import { depthLimit } from '../operators/depthLimit.js';
-import { CallScope } from './callScope.js';
+import type { AgentDone, AgentEvent, AgentMessage, AgentUsage } from './agentEvent.js';
+import { agentAround, AgentScope } from './agentScope.js';
 import { checkCount, refuse } from './checks.js';
 import type { Ledger } from './conversation.js';
 import type { MessageParam } from './historyParts.js';
-import { planTurn, type TurnOptions, type TurnPlan, type TurnTimeouts } from './turnPlan.js';
+import { begun, planTurn, type TurnOptions, type TurnPlan, type TurnTimeouts } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
 
@@ -41,42 +40,6 @@ export interface AgentTimeouts extends TurnTimeouts {
   readonly workflow?: number | undefined;
 }
 
-/** Tokens of all turns together, as the API counts them. */
-export interface AgentUsage {
-  readonly input_tokens: number;
-  readonly output_tokens: number;
-  readonly cache_creation_input_tokens: number;
-  readonly cache_read_input_tokens: number;
-}
-
-/** How an agent ended. */
-export interface AgentDone {
-  readonly type: 'done';
-  /** The stop reason of the last reply; `max_turns` if the model would have gone on. */
-  readonly stop: Anthropic.Messages.StopReason | 'max_turns';
-  readonly turns: number;
-  /** The last reply. */
-  readonly message: Anthropic.Messages.Message;
-  /** The text of the last reply. */
-  readonly text: string;
-  /** All messages, ready to be continued. */
-  readonly history: MessageParam[];
-  readonly usage: AgentUsage;
-  /** What came in through `inbox$` too late, or after `maxTurns`. */
-  readonly unread: readonly MessageParam['content'][];
-}
-
-/** Something that came in through `inbox$` has joined the conversation; the next turn answers it. */
-export interface AgentMessage {
-  readonly type: 'message';
-  /** The turn after which it joined. */
-  readonly turn: number;
-  readonly content: MessageParam['content'];
-}
-
-/** What happens in an agent: the events of its turns, and how it ended. */
-export type AgentEvent = TurnEvent | AgentMessage | AgentDone;
-
 const MAX_TURNS = 10;
 const MAX_UNREAD = 1_000;
 
@@ -98,42 +61,23 @@ export function agent(options: AgentOptions): Observable<AgentEvent> {
   if (limits !== undefined && !isGate(limits)) new DepthGate(limits);
   const { workflow } = others.timeouts ?? {};
   const plan = planTurn('agent', others, name);
-  const run = (tree: DepthGate | undefined): DirectObservable<AgentEvent> =>
+  const run = (own: TurnPlan, tree: DepthGate | undefined): DirectObservable<AgentEvent> =>
     new DirectObservable((sink) => {
-      const scope = new AgentScope(sink, plan.scope, tree);
+      const scope = new AgentScope(sink, own.scope, own, tree);
       if (workflow !== undefined) scope.setDeadline(workflow);
       scope.begin(() => {
-        const ledger = plan.open();
-        return ledger.continued(() => new AgentRun(plan, ledger, scope, maxTurns, inbox$).events(), plan.whenBusy);
+        scope.tellStarted();
+        const ledger = own.open();
+        return ledger.continued(() => new AgentRun(own, ledger, scope, maxTurns, inbox$).events(), own.whenBusy);
       });
     });
   return new DirectObservable((sink) => {
-    const around = innermost(plan.scope.within as ScopeNode | undefined);
-    const tree = limits === undefined ? treeOf(around) : isGate(limits) ? limits : new DepthGate({ ...limits, name: 'agents' });
-    const bounded = tree === undefined ? run(undefined) : run(tree).pipe(depthLimit(tree, plan.scope.within));
+    const around = agentAround(innermost(plan.scope.within as ScopeNode | undefined));
+    const tree = limits === undefined ? around?.tree : isGate(limits) ? limits : new DepthGate({ ...limits, name: 'agents' });
+    const own = begun(plan, around?.plan);
+    const bounded = tree === undefined ? run(own, undefined) : run(own, tree).pipe(depthLimit(tree, own.scope.within));
     (bounded as DirectObservable<AgentEvent>).begin(sink);
   });
-}
-
-/** The bounds that the agent around a scope is under. */
-function treeOf(scope: ScopeNode | undefined): DepthGate | undefined {
-  for (let node = scope; node !== undefined; node = node.up) if (node instanceof AgentScope) return node.tree;
-  return undefined;
-}
-
-/** An agent is one level deeper than what started it. */
-class AgentScope extends CallScope<AgentEvent> {
-  constructor(
-    out: Sink<AgentEvent>,
-    options: ScopeOptions,
-    readonly tree: DepthGate | undefined,
-  ) {
-    super(out, options);
-  }
-
-  override get depth(): number {
-    return super.depth + 1;
-  }
 }
 
 class AgentRun {

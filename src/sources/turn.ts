@@ -1,7 +1,8 @@
 import type { Observable } from 'rxjs';
 import { DirectObservable } from '../core/direct.js';
+import { agentAround } from './agentScope.js';
 import { CallScope } from './callScope.js';
-import { planTurn, type TurnOptions } from './turnPlan.js';
+import { begun, planTurn, type TurnOptions } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
 
@@ -22,7 +23,7 @@ export function turn(options: TurnOptions): Observable<TurnEvent> {
     const scope = new CallScope<TurnEvent>(sink, plan.scope);
     scope.begin(() => {
       const ledger = plan.open();
-      return ledger.continued(() => new TurnRun(plan, ledger, scope, 1).events(), plan.whenBusy);
+      return ledger.continued(() => new TurnRun(begun(plan, agentAround(scope)?.plan), ledger, scope, 1).events(), plan.whenBusy);
     });
   });
 }

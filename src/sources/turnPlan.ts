@@ -130,7 +130,7 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
     modelGuard,
     toolGuard,
     approvals,
-    lock = new KeyedLock({ name: 'resources' }),
+    lock,
     graceMs,
     signal,
     within,
@@ -162,6 +162,15 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   const rules = { concurrency, onMaxTokens, onToolError, eager, whenBusy, groupMs, turnMs, maxResultChars };
   const gates = { guard: toolGuard, timeoutMs: toolMs, approvals, lock };
   return { client, params: sent, request: limits, rules: gates, tools: definitions, scope, ...rules, open };
+}
+
+/** The plan of one run: the gates that it was not given are those of the agent around it. */
+export function begun(plan: TurnPlan, around: TurnPlan | undefined): TurnPlan {
+  const lock = plan.rules.lock ?? around?.rules.lock ?? new KeyedLock({ name: 'resources' });
+  const { guard = around?.rules.guard, approvals = around?.rules.approvals } = plan.rules;
+  const { guard: modelGuard = around?.request.guard, usage = around?.request.usage } = plan.request;
+  const request = { ...plan.request, ...defined({ guard: modelGuard, usage }) };
+  return { ...plan, request, rules: { ...plan.rules, guard, approvals, lock } };
 }
 
 function checkTimeouts(who: string, timeouts: TurnTimeouts): TurnTimeouts {
