@@ -7,6 +7,7 @@ import { ConversationBusyError } from './errors.js';
 import { blocksOf, callIdsOf, freshId, unpaused, type MessageParam } from './historyParts.js';
 import type { FoldedCall } from './messageFold.js';
 import { unfinished, type ToolResult } from './resultOf.js';
+import { SeenVersions } from './versions.js';
 
 /** A history that turns and agents continue, and that can be looked at and sent at any moment. */
 export interface Conversation {
@@ -25,6 +26,8 @@ export interface Conversation {
 export class PendingCall {
   started = false;
   result: ToolResult | undefined = undefined;
+  /** What it failed with. */
+  error: unknown = undefined;
 
   constructor(
     /** Unique in the conversation. */
@@ -43,6 +46,8 @@ export class PendingCall {
 /** What a conversation is to the turn that continues it. */
 export class Ledger implements Conversation {
   busy = false;
+  /** What the model knows of versions. */
+  readonly versions: SeenVersions = new SeenVersions();
   private readonly settled: MessageParam[];
   private queue: Semaphore | undefined = undefined;
   private ids: Set<string> | undefined = undefined;
@@ -125,6 +130,7 @@ export class Ledger implements Conversation {
   /** The calls are answered, or will not be any more. Returns their results. */
   settle(stopped: boolean): ToolResult[] {
     const results = this.calls.map((call) => call.answer(stopped));
+    this.versions.settle(this.reply !== undefined);
     this.settled.push(...this.unsettled(stopped));
     this.reply = undefined;
     this.calls = this.expected = [];

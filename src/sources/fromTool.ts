@@ -5,12 +5,13 @@ import { CANCELLING } from '../core/node.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
 import { ownError } from './callScope.js';
 import { checkContext, checkGuard, checkMilliseconds, refuse } from './checks.js';
-import { UnknownToolError } from './errors.js';
+import { UnknownToolError, type VersionConflictError } from './errors.js';
 import { isSdkTool, sdkDefinition, type SdkTool } from './fromSdkTool.js';
 import type { AnyTool, Tool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import type { ToolRules } from './toolGates.js';
 import { Invocation, ToolRun, type ToolPhase } from './toolRun.js';
+import type { SeenVersions } from './versions.js';
 
 /** What the model asks for. A `tool_use` block is one. */
 export interface ToolUse {
@@ -32,6 +33,13 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
     }
   /** A person is asked whether it may run; `id` names the request at the approval gate. */
   | { readonly type: 'approval'; readonly input: unknown; readonly path: readonly string[] }
+  /**
+   * It does not run yet: `calls` of this reply that it depends on have not ended, or other calls hold the `resources` that it reads or writes. `on` are
+   * the ids of those calls, or the keys.
+   */
+  | { readonly type: 'waiting'; readonly for: 'calls' | 'resources'; readonly on: readonly string[] }
+  /** Somebody else has written since the version that it is based on. `again`: it runs once more, with the version that is there. */
+  | { readonly type: 'conflict'; readonly error: VersionConflictError; readonly again: boolean }
   /** What the tool told with `progress`, and every value but the last of an Observable or an async iterable. */
   | { readonly type: 'progress'; readonly value: unknown }
   /** It is over, and so is everything that it had started. */
@@ -89,6 +97,16 @@ class EventRun extends ToolRun<ToolEvent> {
     this.tell({ id, name, type: 'approval', input, path: this.path });
   }
 
+  protected override tellWaiting(reason: 'resources', on: readonly string[]): void {
+    const { id, name } = this.use;
+    this.tell({ id, name, type: 'waiting', for: reason, on });
+  }
+
+  protected override tellConflict(error: VersionConflictError, again: boolean): void {
+    const { id, name } = this.use;
+    if (this.state < CANCELLING) this.tell({ id, name, type: 'conflict', error, again });
+  }
+
   override tellProgress(value: unknown): void {
     const { id, name } = this.use;
     if (this.state < CANCELLING) this.tell({ id, name, type: 'progress', value });
@@ -109,7 +127,10 @@ class EventRun extends ToolRun<ToolEvent> {
 
   private end(reason: CancelReason | undefined): ToolEvent {
     const { id, name } = this.use;
-    if (reason === undefined && !this.extra?.errors?.length) return { id, name, type: 'result', output: this.last };
+    if (reason === undefined && !this.extra?.errors?.length) {
+      this.keepVersion();
+      return { id, name, type: 'result', output: this.last };
+    }
     const report = this.report();
     const effect = this.ran && this.invocation.definition.effect !== 'none' ? 'unknown' : 'none';
     if (reason?.kind === 'deadline') {
@@ -173,9 +194,9 @@ export function toolEvents(
   definition: ToolDefinition,
   { id, name, input }: ToolUse,
   ctx: ScopeContext | undefined,
-  { hear, ...options }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void },
+  { hear, versions, ...options }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void; readonly versions?: SeenVersions },
 ): Observable<ToolEvent> {
-  const invocation = new Invocation(definition, input, ctx, id, options);
+  const invocation = new Invocation(definition, input, ctx, id, options, versions);
   return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }, hear).start());
 }
 

@@ -44,6 +44,8 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   private readonly unanswered = new Map<PlanNode, Unanswered>();
   /** How many of those have not been given to the fan-out. */
   private unfed = 0;
+  /** What the calls of each tool are referred to by. */
+  private readonly byTool = new Map<string, string[]>();
   private readonly rules: ToolRules;
   private feed: Subscriber<PlanNode> | undefined = undefined;
   /** The source has completed. */
@@ -89,13 +91,33 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
     const { tools } = this.settings;
     const refuse = ({ name }: PlannedCall): unknown => (tools.has(name) ? undefined : new UnknownToolError(name, [...tools.keys()]));
     try {
-      const { node, step } = this.plan.add(value, refuse);
+      const { node, step } = this.plan.add(this.ordered(value), refuse);
+      this.note(node);
       this.unanswered.set(node, { fed: false, ran: false, binding: captureContext() });
       this.unfed++;
       this.take(step);
     } catch (error) {
       this.stopWith({ kind: 'source-error', error }, 'source');
     }
+  }
+
+  /** Calls of tools that the tool of this one depends on come first, as far as they are in the plan already. */
+  private ordered(call: PlannedCall): PlannedCall {
+    const { name, dependsOn = [] } = (call ?? {}) as Partial<PlannedCall>;
+    const before = this.needs(name).flatMap((each) => this.byTool.get(each) ?? []);
+    if (before.length === 0 || !Array.isArray(dependsOn)) return call;
+    return { ...call, dependsOn: [...(dependsOn as string[]), ...before] };
+  }
+
+  private note({ call, key }: PlanNode): void {
+    const { name = '' } = call ?? {};
+    const same = this.byTool.get(name);
+    if (same === undefined) this.byTool.set(name, [key]);
+    else same.push(key);
+  }
+
+  private needs(name: string | undefined): readonly string[] {
+    return this.settings.tools.get(name as string)?.dependsOn ?? [];
   }
 
   private planned(): void {

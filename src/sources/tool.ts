@@ -5,6 +5,7 @@ import type { Scope, ScopeContext } from '../core/types.js';
 import type { LockKeys } from '../gates/keyedLock.js';
 import { define, type ToolDefinition } from './toolDefinition.js';
 import { invoke } from './toolRun.js';
+import type { Version } from './versions.js';
 
 /**
  * What a repeated call of a tool may change: nothing (`none`), nothing more than one call would (`idempotent`), or anything (`unsafe`).
@@ -28,6 +29,13 @@ export interface ToolCall {
   readonly depth: number;
   /** Labels from the root scope down to this tool. */
   readonly path: readonly string[];
+  /**
+   * The version of `versionOf` that the model has seen last in this conversation: what a write is to be based on. Undefined if it has seen none, and for
+   * calls by hand.
+   */
+  readonly version: Version | undefined;
+  /** Tells which version was read or written; the model has seen it once the call has succeeded. Needs no `this`. */
+  readonly noteVersion: (version: Version) => void;
   /** Tells how far it is: a `progress` event for whoever listens to events. Needs no `this`. */
   readonly progress: (value: unknown) => void;
 }
@@ -57,6 +65,21 @@ export interface ToolOptions<I extends z.ZodType, R> {
    * which they were made, all others in parallel.
    */
   readonly resources?: ((input: z.output<I>) => LockKeys) | undefined;
+  /**
+   * Names of tools: a call waits until the calls of these in the same reply have ended, and does not run if one of them fails. It is not started
+   * before the reply is complete.
+   */
+  readonly dependsOn?: readonly string[] | undefined;
+  /**
+   * A key of your own for what a call reads or writes, if it has versions: `call.version` is the one that the model has seen last, and `run` throws
+   * VersionConflictError where it is not that one any more.
+   */
+  readonly versionOf?: ((input: z.output<I>) => string) | undefined;
+  /**
+   * How often a call that met a conflict runs again at once, with the version that is there now as `call.version`. Only for tools whose effect is not
+   * `unsafe`. Default 0: the model is shown what is there, and decides.
+   */
+  readonly conflictRetries?: number | undefined;
   /** Whether a person has to be asked first, at the `approvals` of the turn or agent. Default false. */
   readonly needsApproval?: boolean | ((input: z.output<I>) => boolean) | undefined;
   /** More fields of the API's tool: `strict`, `cache_control`, `defer_loading` and so on. */

@@ -1,10 +1,12 @@
 import type { Scope } from '../core/types.js';
 import type { ToolCall } from './tool.js';
 import type { ToolRun } from './toolRun.js';
+import type { Version } from './versions.js';
 
 /** The call as `run` sees it: whatever costs something is made when it is asked for. */
 export class Call implements ToolCall {
   readonly progress: (value: unknown) => void;
+  readonly noteVersion: (version: Version) => void;
 
   constructor(
     private readonly owner: ToolRun<never>,
@@ -12,6 +14,7 @@ export class Call implements ToolCall {
     readonly scope: Scope,
   ) {
     this.progress = (value) => owner.tellProgress(value);
+    this.noteVersion = (version) => owner.noteVersion(version);
   }
 
   get signal(): AbortSignal {
@@ -25,6 +28,9 @@ export class Call implements ToolCall {
   }
   get attempt(): number {
     return this.owner.attempt;
+  }
+  get version(): Version | undefined {
+    return this.owner.version;
   }
   get depth(): number {
     return this.owner.depth;

@@ -1,6 +1,7 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { z } from 'zod';
 import { checkFunction } from '../core/options.js';
+import { checkCount } from '../gates/checks.js';
 import { checkMilliseconds, checkOneOf, refuse } from './checks.js';
 import type { ToolCall, ToolEffect, ToolOptions } from './tool.js';
 import type { ResourcesOf } from './toolGates.js';
@@ -18,6 +19,11 @@ export interface ToolDefinition {
   readonly graceMs: number | undefined;
   /** What a call reads and writes; undefined if the tool does not say. */
   readonly resources: ResourcesOf | undefined;
+  /** Names of tools whose calls in the same reply come first. */
+  readonly dependsOn: readonly string[];
+  /** The key of what a call reads or writes; undefined if it has no versions. */
+  readonly versionOf: ((input: unknown) => string) | undefined;
+  readonly conflictRetries: number;
   /** Whether a person has to be asked about a call with this input. */
   readonly needsApproval: (input: unknown) => boolean;
   /** The tool as the Messages API wants it: its name, its description and the JSON schema of its input. */
@@ -35,6 +41,7 @@ type Options = ToolOptions<z.ZodType, unknown> & { readonly output?: z.ZodType }
 export function define(options: Options, sent?: Anthropic.Messages.Tool): ToolDefinition {
   if (typeof options !== 'object' || options === null) refuse(TypeError, 'tool', 'options', 'an object', options);
   const { name, description, input, output, effect = 'unsafe', timeoutMs, graceMs, resources, needsApproval = false, api, run } = options;
+  const { dependsOn = [], versionOf, conflictRetries = 0 } = options;
   checkName(name);
   if (typeof description !== 'string') refuse(TypeError, 'tool', 'description', 'a string', description);
   checkSchema('input', input);
@@ -44,18 +51,29 @@ export function define(options: Options, sent?: Anthropic.Messages.Tool): ToolDe
   if (graceMs !== undefined) checkMilliseconds('tool', 'graceMs', graceMs);
   if (api !== undefined && (typeof api !== 'object' || api === null)) refuse(TypeError, 'tool', 'api', 'an object', api);
   if (resources !== undefined) checkFunction('tool', 'resources', resources);
+  if (versionOf !== undefined) checkFunction('tool', 'versionOf', versionOf);
+  checkNames(dependsOn);
+  checkCount('tool', 'conflictRetries', conflictRetries, 0);
+  if (conflictRetries > 0 && (effect === 'unsafe' || versionOf === undefined))
+    refuse(RangeError, 'tool', 'conflictRetries', '0 for a tool that is unsafe, or has no versionOf', conflictRetries);
   if (typeof needsApproval !== 'boolean') checkFunction('tool', 'needsApproval', needsApproval);
   checkFunction('tool', 'run', run);
   const own = sent ?? { name, description, input_schema: schemaOf(name, input) };
   const toApi = (): Anthropic.Messages.Tool => ({ ...api, ...own });
   const asks = typeof needsApproval === 'boolean' ? (): boolean => needsApproval : needsApproval;
+  const rules = { dependsOn: [...dependsOn], versionOf: versionOf as ((input: unknown) => string) | undefined, conflictRetries };
   const keys = resources as ResourcesOf | undefined;
-  return { name, description, input, output, effect, timeoutMs, graceMs, resources: keys, needsApproval: asks, toApi, run };
+  return { name, description, input, output, effect, timeoutMs, graceMs, resources: keys, ...rules, needsApproval: asks, toApi, run };
 }
 
 function checkName(name: unknown): void {
   if (typeof name !== 'string') refuse(TypeError, 'tool', 'name', 'a string', name);
   if (!NAME.test(name)) refuse(RangeError, 'tool', 'name', '1 to 128 letters, digits, "_" or "-"', name);
+}
+
+function checkNames(names: unknown): void {
+  if (!Array.isArray(names) || names.some((each) => typeof each !== 'string'))
+    refuse(TypeError, 'tool', 'dependsOn', 'an array of names of tools', names);
 }
 
 function checkSchema(option: string, schema: unknown): void {

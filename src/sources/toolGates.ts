@@ -1,4 +1,4 @@
-import type { Observable } from 'rxjs';
+import { defer, EMPTY, merge, type Observable } from 'rxjs';
 import type { ScopeContext } from '../core/types.js';
 import type { ApprovalGate } from '../gates/approvalGate.js';
 import type { KeyedLock, LockKeys } from '../gates/keyedLock.js';
@@ -44,6 +44,8 @@ export interface GatedCall {
   edited(input: unknown): void;
   /** A person is about to be asked. */
   asking(): void;
+  /** Others hold what it reads or writes. */
+  waiting(keys: readonly string[]): void;
 }
 
 /**
@@ -64,7 +66,7 @@ export function behindGates(
     const keys = lock && definition.resources?.(input);
     const limit = definition.timeoutMs ?? timeoutMs;
     let gated = limit === Infinity ? work : work.pipe(failWithin(limit, { graceMs: call.graceMs }));
-    if (lock !== undefined && keys !== undefined) gated = gated.pipe(serializeBy(lock, keys));
+    if (lock !== undefined && keys !== undefined) gated = inTurn(gated, lock, keys, call);
     return guard === undefined ? gated : gated.pipe(guard({ id: call.id, name, effect, input }, call.scope));
   };
   if (!asks) return start(call.input);
@@ -75,6 +77,20 @@ export function behindGates(
     if (input !== call.input) call.edited(input);
     return start(input);
   });
+}
+
+/** Waits until nobody holds what the call needs, and tells when it has to. */
+function inTurn(work: Observable<unknown>, lock: KeyedLock, keys: LockKeys, call: GatedCall): Observable<unknown> {
+  let granted = false;
+  const begun = defer(() => {
+    granted = true;
+    return work;
+  });
+  const waits = defer(() => {
+    if (!granted) call.waiting([...(keys.writes ?? []), ...(keys.reads ?? [])]);
+    return EMPTY;
+  });
+  return merge(begun.pipe(serializeBy(lock, keys)), waits);
 }
 
 function requestOf(definition: ToolDefinition, { id, input }: GatedCall) {

@@ -8,6 +8,7 @@ import type { SdkTool } from './fromSdkTool.js';
 import { GraphRun, type GraphEvent, type GraphSettings } from './graphRun.js';
 import type { AnyTool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
+import { checkOrder } from './toolOrder.js';
 import type { ToolRules } from './toolGates.js';
 
 export interface ToolGraphOptions extends ScopeOptions, ToolRules {
@@ -89,5 +90,6 @@ function byName(tools: ToolGraphOptions['tools']): Map<string, ToolDefinition> {
     if (found.has(name)) throw new TypeError(`${WHO}: tools must have names of their own, and two are called "${name}".`);
     found.set(name, definition);
   }
+  checkOrder(WHO, found, new Set(found.keys()));
   return found;
 }

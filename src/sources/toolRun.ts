@@ -9,13 +9,15 @@ import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import type { ScopeBase } from '../core/scope.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
+import { admit } from '../operators/admit.js';
 import { ownError } from './callScope.js';
 import { checkContext } from './checks.js';
-import { ToolInputError, ToolOutputError } from './errors.js';
+import { ToolInputError, ToolOutputError, type VersionConflictError } from './errors.js';
 import { parse, type Parsed } from './parse.js';
 import { Call } from './toolCall.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import { behindGates, type ToolRules } from './toolGates.js';
+import { ConflictRetries, type SeenVersions, type Version } from './versions.js';
 import { problemsOf } from './words.js';
 
 /** How far a call got; where it was when it failed. */
@@ -35,6 +37,7 @@ export class Invocation {
     within: ScopeContext | undefined,
     id?: string,
     readonly rules: ToolRules = {},
+    readonly versions?: SeenVersions | undefined,
   ) {
     const { name: label, graceMs } = definition;
     const limits = graceMs === undefined ? { label } : { label, graceMs };
@@ -60,6 +63,11 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   /** Whether gates stand in front of the work. */
   protected gated = false;
   private parsed: unknown = undefined;
+  /** What `versionOf` said. */
+  private key: string | undefined = undefined;
+  /** The version that a conflict has shown. */
+  private newer: Version | undefined = undefined;
+  private noted: Version | undefined = undefined;
 
   constructor(
     out: Sink<R>,
@@ -98,10 +106,12 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 
   /** Behind gates the time of the tool begins when it has passed them, and a timeout is something that they hear of. */
   private guarded(): Observable<unknown> {
-    const { definition, rules, timeoutMs, work, id } = this.invocation;
+    const { definition, rules, timeoutMs, id } = this.invocation;
+    const work = this.versioned();
     const edited = (input: unknown): void => void (this.parsed = input);
     const asking = (): void => this.tellAsking(this.parsed);
-    const call = { id, input: this.parsed, scope: this, graceMs: this.env.graceMs, edited, asking };
+    const waiting = (keys: readonly string[]): void => this.tellWaiting('resources', keys);
+    const call = { id, input: this.parsed, scope: this, graceMs: this.env.graceMs, edited, asking, waiting };
     this.phase = 'gate';
     const gated = behindGates(definition, rules, call, work);
     if (gated === undefined) this.phase = 'input';
@@ -110,8 +120,44 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     return gated ?? work;
   }
 
+  /** The work; where versions are compared, a conflict may be met with another run. */
+  private versioned(): Observable<unknown> {
+    const { definition, work, versions } = this.invocation;
+    if (definition.versionOf === undefined) return work;
+    const retries = new ConflictRetries(definition.conflictRetries, (error, again) => {
+      this.newer = error.version;
+      if (!again && this.key !== undefined) versions?.showed(this.key, error.version);
+      this.tellConflict(error, again);
+    });
+    return work.pipe(admit(retries, undefined));
+  }
+
+  get version(): Version | undefined {
+    const { key, newer } = this;
+    return newer ?? (key === undefined ? undefined : this.invocation.versions?.get(key));
+  }
+
+  noteVersion(version: Version): void {
+    this.noted = version;
+  }
+
+  /** The call has succeeded: the model gets to know what was read or written. */
+  protected keepVersion(): void {
+    const { key, noted } = this;
+    const { versions, definition } = this.invocation;
+    if (key === undefined || noted === undefined) return;
+    if (definition.effect === 'none') versions?.showed(key, noted);
+    else versions?.wrote(key, noted);
+  }
+
   /** A person is about to be asked. */
   protected tellAsking(_input: unknown): void {}
+
+  /** Others hold what it needs. */
+  protected tellWaiting(_for: 'resources', _on: readonly string[]): void {}
+
+  /** Somebody else has written since the version that the call is based on. */
+  protected tellConflict(_error: VersionConflictError, _again: boolean): void {}
 
   /** Runs the tool, unless whoever heard that it is about to start has stopped it. */
   run(): Observable<unknown> {
@@ -119,6 +165,8 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     this.tellStarted(this.parsed);
     if (this.state >= CANCELLING) return EMPTY;
     this.phase = 'run';
+    this.key = this.invocation.definition.versionOf?.(this.parsed);
+    this.noted = undefined;
     return unwrap(this.invocation.definition.run(this.parsed, new Call(this, innermost(undefined) as ScopeBase)));
   }
 

@@ -6,20 +6,30 @@ import { takeWithin } from '../operators/takeWithin.js';
 import type { PendingCall } from './conversation.js';
 import { ToolInputCutOffError, ToolInputError } from './errors.js';
 import { toolEvents, unknownTool, type ToolEvent } from './fromTool.js';
+import { DependencyFailedError, isDependencyFailedError } from './graphErrors.js';
 import { errorResult, failureText, resultOf } from './resultOf.js';
+import { ToolOrder } from './toolOrder.js';
 import type { TurnEvent } from './turnEvent.js';
 import type { TurnPlan } from './turnPlan.js';
+import type { SeenVersions } from './versions.js';
 
 /** The calls of one reply, in one fan-out: those that may start early while the reply is still written, the rest after it. */
 export class TurnCalls {
   private feed: Subject<PendingCall> | undefined = undefined;
   private running: Subscription | undefined = undefined;
+  private readonly known = new Set<PendingCall>();
+  /** Those that were given to the fan-out, in that order. */
   private readonly fed: PendingCall[] = [];
+  private readonly order: ToolOrder;
   /** Called when all have ended. */
   private done: (() => void) | undefined = undefined;
   /** The stop reason of the reply, once it is known. */
   private stop = 'tool_use';
-  /** The time of the group was up before the reply was complete. */
+  /** All calls of the reply are known. */
+  private whole = false;
+  /** The time of the group is up. */
+  private late = false;
+  /** The fan-out has ended. */
   private over = false;
 
   constructor(
@@ -27,29 +37,62 @@ export class TurnCalls {
     private readonly turn: number,
     private readonly scope: Scope,
     private readonly out: Subscriber<TurnEvent>,
-  ) {}
+    private readonly versions: SeenVersions,
+  ) {
+    this.order = new ToolOrder(plan.tools);
+  }
 
   /** Runs a call, as soon as there is a free slot. */
   start(call: PendingCall): void {
-    this.fed.push(call);
-    if (this.over) this.tellTimeUp(call);
-    else (this.feed ?? this.open()).next(call);
+    this.expect(call);
+    this.go(call);
   }
 
   /** Runs what has not been started, and calls `done` when all calls have ended. */
   runRest(calls: readonly PendingCall[], stop: string, done: () => void): void {
     this.stop = stop;
     this.done = done;
-    for (const call of calls) if (!this.fed.includes(call)) this.start(call);
+    const rest = calls.filter((call) => !this.known.has(call));
+    for (const call of rest) this.expect(call);
+    for (const call of rest) {
+      const on = this.order.hold(call);
+      if (on.length === 0) this.go(call);
+      else this.hear(call, { id: call.id, name: call.call.name, type: 'waiting', for: 'calls', on });
+    }
+    this.whole = true;
     if (this.feed === undefined || this.over) done();
-    else this.feed.complete();
+    else this.close();
+  }
+
+  private expect(call: PendingCall): void {
+    this.known.add(call);
+    this.order.expect(call);
+  }
+
+  private go(call: PendingCall): void {
+    const failed = this.order.failedFor(call);
+    if (call.result !== undefined) return;
+    if (this.late) this.tellTimeUp(call);
+    else if (failed !== undefined) this.hear(call, needless(call, failed));
+    else this.give(call);
+  }
+
+  private give(call: PendingCall): void {
+    const feed = this.feed ?? this.open();
+    this.fed.push(call);
+    feed.next(call);
+  }
+
+  /** Once nothing more will start. */
+  private close(): void {
+    if (this.whole && !this.order.holds) this.feed?.complete();
   }
 
   /** The reply ended in a way after which nothing runs, but in the history every call needs its answer. */
   refuse(calls: readonly PendingCall[], stop: string): void {
     this.unsubscribe();
-    const early = this.fed.filter((call) => call.result === undefined);
-    const rest = calls.filter((call) => !this.fed.includes(call));
+    const early = [...this.known].filter((call) => call.result === undefined);
+    const rest = calls.filter((call) => !this.known.has(call));
     for (const call of [...early, ...rest]) this.hear(call, call.call.state === 'ready' ? refused(call, stop) : badInput(call, stop));
   }
 
@@ -79,7 +122,8 @@ export class TurnCalls {
   /** The model is told of every call that was not finished in time. */
   private readonly onGroupEnd = ({ timedOut }: DeadlineEnd): void => {
     if (!timedOut) return;
-    for (const call of this.fed) if (call.result === undefined) this.tellTimeUp(call);
+    this.late = true;
+    for (const call of this.known) if (call.result === undefined) this.tellTimeUp(call);
   };
 
   private tellTimeUp(call: PendingCall): void {
@@ -95,10 +139,12 @@ export class TurnCalls {
   private run(pending: PendingCall, ctx: ScopeContext): Observable<ToolEvent> {
     const { id, call } = pending;
     const { name, input } = call;
-    const { tools, rules } = this.plan;
+    const { versions, plan } = this;
+    const { tools, rules } = plan;
     const definition = tools.get(name);
     const hear = (event: ToolEvent): void => this.hear(pending, event);
-    if (definition !== undefined && call.state === 'ready') return toolEvents(definition, { id, name, input }, ctx, { hear, ...rules });
+    if (definition !== undefined && call.state === 'ready')
+      return toolEvents(definition, { id, name, input }, ctx, { hear, versions, ...rules });
     hear(definition === undefined ? unknownTool({ id, name }, tools.values()) : badInput(pending, this.stop));
     return EMPTY;
   }
@@ -109,7 +155,11 @@ export class TurnCalls {
     pending.result = resultOf(event, plan.maxResultChars);
     out.next({ type: 'tool', turn, event });
     if (event.type === 'started') pending.started = true;
-    if (event.type === 'failed' && plan.onToolError === 'failFast') out.error(event.error);
+    if (event.type === 'failed') pending.error = event.error;
+    if (event.type === 'failed' && plan.onToolError === 'failFast') return out.error(event.error);
+    if (pending.result === undefined) return;
+    for (const call of this.order.ended(pending)) this.go(call);
+    this.close();
   }
 }
 
@@ -119,6 +169,14 @@ function refused(call: PendingCall, stop: string): ToolEvent {
 
 function cancelled({ id, call, started: ran, effect }: PendingCall, reason: CancelReason): ToolEvent {
   return { id, name: call.name, type: 'cancelled', ran, effect: ran ? effect : 'none', reason };
+}
+
+/** A call that it depends on has failed. */
+function needless({ id, call }: PendingCall, failed: { readonly name: string; readonly call: PendingCall }): ToolEvent {
+  const { error: cause } = failed.call;
+  const root = isDependencyFailedError(cause) ? cause.root : failed.name;
+  const error = new DependencyFailedError(call.name, failed.name, root, cause);
+  return { id, name: call.name, type: 'failed', phase: 'input', error, effect: 'none' };
 }
 
 function badInput({ id, call }: PendingCall, stop: string): ToolEvent {

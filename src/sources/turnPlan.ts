@@ -20,6 +20,7 @@ import { MAX_RESULT_CHARS } from './resultOf.js';
 import type { AnyTool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import type { ToolRequest, ToolRules } from './toolGates.js';
+import { checkOrder } from './toolOrder.js';
 
 /** Every parameter of the API (`model`, `max_tokens`, `system`, `thinking`, …), and: */
 export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, Omit<ScopeOptions, 'label'> {
@@ -207,5 +208,6 @@ function ours(
     if (definition !== undefined) found.set(definition.name, definition);
     return definition?.toApi() ?? (each as Anthropic.Messages.ToolUnion);
   });
+  checkOrder(who, found, names);
   return { sent, found };
 }

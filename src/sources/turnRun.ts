@@ -29,7 +29,7 @@ export class TurnRun {
   events(): Observable<TurnEvent> {
     const { turnMs } = this.plan;
     const all = new Observable<TurnEvent>((out) => {
-      const calls = new TurnCalls(this.plan, this.turn, this.scope, out);
+      const calls = new TurnCalls(this.plan, this.turn, this.scope, out, this.ledger.versions);
       out.add(calls);
       out.add(
         this.reply().subscribe({
@@ -67,8 +67,8 @@ export class TurnRun {
 
   /** Only a tool that may run for a reply which never becomes complete, and so may be asked for again. */
   private startsEarly({ name }: FoldedCall): boolean {
-    const effect = this.plan.tools.get(name)?.effect;
-    return this.plan.eager && effect !== undefined && effect !== 'unsafe';
+    const tool = this.plan.tools.get(name);
+    return this.plan.eager && tool !== undefined && tool.effect !== 'unsafe' && tool.dependsOn.length === 0;
   }
 
   private malformed(cause: unknown): ModelStreamError {
