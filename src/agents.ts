@@ -12,16 +12,18 @@ export type { ToolDefinition } from './sources/toolDefinition.js';
 export type { ToolPhase } from './sources/toolRun.js';
 export { fromTool, type FromToolOptions, type ToolEvent, type ToolUse } from './sources/fromTool.js';
 export { toToolResult, type ToolResultOptions } from './sources/toToolResult.js';
-export { message, type MessageReply } from './sources/message.js';
+export { message, type MessageOptions, type MessageReply } from './sources/message.js';
 export { messageStream } from './sources/messageStream.js';
 export type { ClientRequestOptions, MessageParams, MessagesClient, RequestOptions, ResponseInfo } from './sources/request.js';
 export { foldMessage } from './sources/foldMessage.js';
 export { toolCalls } from './sources/toolCalls.js';
 export { textDeltas } from './sources/textDeltas.js';
+export { partialInput, type DeepPartial, type PartialCall, type PartialInputOptions } from './sources/partialInput.js';
 export { conversation, type Conversation } from './sources/conversation.js';
 export { turn } from './sources/turn.js';
 export type { TurnOptions, TurnTimeouts } from './sources/turnPlan.js';
 export type { TurnEvent } from './sources/turnEvent.js';
+export type { Version } from './sources/versions.js';
 export { agent, type AgentOptions, type AgentTimeouts } from './sources/agent.js';
 export type {
   AgentBelow,
@@ -38,6 +40,7 @@ export {
   ConversationBusyError,
   isConnectionLostError,
   isConversationBusyError,
+  isModelOutputError,
   isModelStreamError,
   isStreamStalledError,
   isStreamTruncatedError,
@@ -46,6 +49,7 @@ export {
   isToolOutputError,
   isUnknownToolError,
   isVersionConflictError,
+  ModelOutputError,
   ModelStreamError,
   StreamStalledError,
   StreamTruncatedError,

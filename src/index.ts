@@ -56,7 +56,7 @@ export type { BucketLimitOptions, TokenBucketOptions } from './gates/bucketOptio
 export type { BucketLimitSnapshot, TokenBucketSnapshot } from './gates/bucketSnapshot.js';
 export type { OnBucketCancel } from './gates/bucketUse.js';
 export type { Charged, ChargeRules, Usage, UsageSoFar } from './gates/budgetCharge.js';
-export type { BudgetAsk } from './gates/budgetLease.js';
+export type { BudgetAsk } from './gates/budgetStake.js';
 export type { BudgetAmounts, BudgetLimits, ChildLimits } from './gates/budgetLimits.js';
 export type { BudgetBooks, BudgetSnapshot } from './gates/budgetPicture.js';
 export type { BreakerPhase } from './gates/breakerState.js';

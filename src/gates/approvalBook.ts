@@ -13,9 +13,10 @@ export class Entry<R, W> implements Due {
   forgetAt: number = Infinity;
 
   constructor(
-    readonly id: string,
-    readonly request: R,
-    public keep: boolean,
+    public id: string,
+    public request: R,
+    /** What whoever asks for the same again has in common with it; undefined if it is withdrawn with whoever asked. */
+    public key: string | undefined,
     /** Undefined when whoever asked has left. */
     public waiter: W | undefined,
     readonly askedAt: number,
@@ -33,7 +34,7 @@ export interface BookLimits {
 export interface Asked<R, W> {
   readonly id: string | undefined;
   readonly request: R;
-  readonly keep: boolean;
+  readonly key: string | undefined;
   readonly waiter: W;
   readonly dueAt: number;
 }
@@ -45,15 +46,19 @@ export interface Asked<R, W> {
 export class ApprovalBook<R, W> {
   private readonly waiting = new Map<string, Entry<R, W>>();
   /** Of those, the ones that nobody waits for any more, longest first. */
-  private readonly orphans = new Map<string, Entry<R, W>>();
+  private readonly orphans = new Set<Entry<R, W>>();
   /** Decisions that nobody waited for, oldest first. */
-  private readonly decided = new Map<string, Entry<R, W>>();
+  private readonly decided = new Set<Entry<R, W>>();
+  /** Both, by their keys. */
+  private readonly left = new Map<string, Set<Entry<R, W>>>();
   private readonly due = new DueQueue<Entry<R, W>>();
   private numbered = 0;
 
   constructor(
     private readonly name: string,
     private readonly limits: BookLimits,
+    /** Whether two requests ask for the same: a key alone may come from outside. */
+    private readonly same: (one: R, other: R) => boolean = () => true,
   ) {}
 
   get size(): number {
@@ -83,20 +88,19 @@ export class ApprovalBook<R, W> {
   }
 
   /**
-   * Asks. An id that somebody waits under is taken: undefined. One that was left behind is joined; if it has been decided
-   * meanwhile, the entry carries the decision, which is handed out once.
+   * Asks. An id that somebody waits under is taken: undefined. A request for the same that was left behind is joined, and goes by the new id; if
+   * it has been decided meanwhile, the entry carries the decision, which is handed out once.
    */
-  ask({ id = this.number(), request, keep, waiter, dueAt }: Asked<R, W>, now: number): Entry<R, W> | undefined {
+  ask({ id, request, key, waiter, dueAt }: Asked<R, W>, now: number): Entry<R, W> | undefined {
     this.forget(now);
-    const decided = this.decided.get(id);
-    if (decided !== undefined) {
-      this.decided.delete(id);
-      return decided;
-    }
-    const pending = this.waiting.get(id);
-    if (pending !== undefined) return this.join(pending, keep, waiter);
-    const entry = new Entry(id, request, keep, waiter, now, dueAt);
-    this.waiting.set(id, entry);
+    const under = id === undefined ? undefined : this.waiting.get(id);
+    if (under?.waiter !== undefined) return undefined;
+    const left = this.leftFor(key ?? id, request);
+    if (left?.decision !== undefined) return left;
+    if (under !== undefined && under !== left) this.remove(under);
+    if (left !== undefined) return this.join(left, { id, request, key, waiter, dueAt });
+    const entry = new Entry(id ?? this.number(), request, key, waiter, now, dueAt);
+    this.waiting.set(entry.id, entry);
     if (dueAt < Infinity) this.due.add(entry);
     return entry;
   }
@@ -104,11 +108,12 @@ export class ApprovalBook<R, W> {
   /** Whoever waited has left. A request that is kept stays, and may push out one that was left longer ago. */
   leave(entry: Entry<R, W>): Entry<R, W> | undefined {
     entry.waiter = undefined;
-    if (!entry.keep) {
+    if (entry.key === undefined) {
       this.remove(entry);
       return undefined;
     }
-    this.orphans.set(entry.id, entry);
+    this.orphans.add(entry);
+    this.index(entry.key, entry);
     return this.overflow(this.orphans);
   }
 
@@ -121,10 +126,13 @@ export class ApprovalBook<R, W> {
   /** Keeps a decision that nobody has made use of, unless its id is in use again. */
   remember(entry: Entry<R, W>, decision: Decision, now: number): Entry<R, W> | undefined {
     this.forget(now);
-    if (this.waiting.has(entry.id) || this.decided.has(entry.id)) return undefined;
+    const { id, key } = entry;
+    if (key === undefined || this.waiting.has(id) || this.decided.has(entry)) return undefined;
+    for (const each of this.left.get(key) ?? []) if (each.id === id) return undefined;
     entry.decision = decision;
     entry.forgetAt = now + this.limits.keepMs;
-    this.decided.set(entry.id, entry);
+    this.decided.add(entry);
+    this.index(key, entry);
     return this.overflow(this.decided);
   }
 
@@ -136,45 +144,69 @@ export class ApprovalBook<R, W> {
     return first;
   }
 
+  /** Forgets a request or a decision. */
   remove(entry: Entry<R, W>): void {
-    this.waiting.delete(entry.id);
-    this.orphans.delete(entry.id);
+    if (this.has(entry)) this.waiting.delete(entry.id);
     this.due.remove(entry);
+    if (this.orphans.delete(entry) || this.decided.delete(entry)) this.unindex(entry);
   }
 
   clear(): void {
-    for (const entry of [...this.waiting.values()]) this.remove(entry);
-    this.decided.clear();
+    for (const entry of [...this.waiting.values(), ...this.decided]) this.remove(entry);
   }
 
-  private join(entry: Entry<R, W>, keep: boolean, waiter: W): Entry<R, W> | undefined {
-    if (entry.waiter !== undefined) return undefined;
-    this.orphans.delete(entry.id);
-    entry.waiter = waiter;
-    entry.keep = keep;
+  /** What was left of a request for the same. What has the same key and asks for something else is of no use to anybody. */
+  private leftFor(key: string | undefined, request: R): Entry<R, W> | undefined {
+    for (const entry of (key === undefined ? undefined : this.left.get(key)) ?? []) {
+      const fits = this.same(entry.request, request);
+      if (!fits || entry.decision !== undefined) this.remove(entry);
+      if (fits) return entry;
+    }
+    return undefined;
+  }
+
+  private join(entry: Entry<R, W>, { id, request, key, waiter }: Asked<R, W>): Entry<R, W> {
+    this.orphans.delete(entry);
+    this.unindex(entry);
+    if (id !== undefined && id !== entry.id) {
+      this.waiting.delete(entry.id);
+      entry.id = id;
+      this.waiting.set(id, entry);
+    }
+    Object.assign(entry, { request, key, waiter });
     return entry;
+  }
+
+  private index(key: string, entry: Entry<R, W>): void {
+    const same = this.left.get(key);
+    if (same === undefined) this.left.set(key, new Set([entry]));
+    else same.add(entry);
+  }
+
+  private unindex(entry: Entry<R, W>): void {
+    const { key = '' } = entry;
+    const same = this.left.get(key);
+    if (same?.delete(entry) === true && same.size === 0) this.left.delete(key);
   }
 
   private number(): string {
     for (;;) {
       const id = `${this.name}-${++this.numbered}`;
-      if (!this.waiting.has(id) && !this.decided.has(id)) return id;
+      if (!this.waiting.has(id)) return id;
     }
   }
 
   private forget(now: number): void {
-    for (const entry of this.decided.values()) {
+    for (const entry of this.decided) {
       if (entry.forgetAt > now) return;
-      this.decided.delete(entry.id);
+      this.remove(entry);
     }
   }
 
-  private overflow(kept: Map<string, Entry<R, W>>): Entry<R, W> | undefined {
+  private overflow(kept: Set<Entry<R, W>>): Entry<R, W> | undefined {
     if (kept.size <= this.limits.maxKept) return undefined;
-    const [oldest] = kept.values();
-    if (oldest === undefined) return undefined;
-    kept.delete(oldest.id);
-    if (this.has(oldest)) this.remove(oldest);
+    const [oldest] = kept;
+    if (oldest !== undefined) this.remove(oldest);
     return oldest;
   }
 }

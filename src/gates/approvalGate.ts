@@ -1,10 +1,18 @@
 import { ApprovalBook, type Decision, type Entry } from './approvalBook.js';
-import { checkRequest, pictureOf, validated, type ApprovalAsk, type PendingApproval, type StandingRequest } from './approvalRequest.js';
+import {
+  checkRequest,
+  pictureOf,
+  sameRequest,
+  validated,
+  type ApprovalAsk,
+  type PendingApproval,
+  type StandingRequest,
+} from './approvalRequest.js';
 import { checkCount, checkMs, refuse, type GateOptions } from './checks.js';
 import { ApprovalDeniedError, ApprovalExpiredError, BadAskError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { GateBase, guarded } from './gateBase.js';
-import { Waiter } from './waitingLine.js';
+import { Turn } from './turn.js';
 
 export type { ApprovalRequest, EditableRequest, PendingApproval } from './approvalRequest.js';
 
@@ -27,30 +35,14 @@ export interface ApprovalSnapshot {
 
 const WHO = 'ApprovalGate';
 
-class ApprovalLease extends Waiter<unknown> {
-  page: Page | undefined = undefined;
-  decision: Decision | undefined = undefined;
-  private end: CallEnd | undefined = undefined;
-
-  constructor(
-    private readonly gate: ApprovalGate,
-    call: Call,
-    caller: Caller<unknown>,
-  ) {
-    super(call, caller, 0, undefined);
-  }
-
-  settle(end: CallEnd): void {
-    this.end = end;
-    if (!end.started) this.gate.unused(this);
-  }
-
-  release(): void {
-    this.gate.ended(this, this.end as CallEnd);
-  }
+/** What was decided for a call. */
+interface Answer {
+  page: Page | undefined;
+  decision: Decision | undefined;
 }
 
-type Page = Entry<StandingRequest, ApprovalLease>;
+type ApprovalTurn = Turn<Answer, never, unknown>;
+type Page = Entry<StandingRequest, ApprovalTurn>;
 
 /**
  * Calls that wait for a person. Each request has an id of its own, and they are decided in any order.
@@ -67,8 +59,8 @@ type Page = Entry<StandingRequest, ApprovalLease>;
  *
  * One timer serves all due times. Bad options throw TypeError or RangeError.
  */
-export class ApprovalGate extends GateBase<ApprovalSnapshot> implements Gate<ApprovalAsk, unknown> {
-  private readonly book: ApprovalBook<StandingRequest, ApprovalLease>;
+export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unknown> implements Gate<ApprovalAsk, unknown> {
+  private readonly book: ApprovalBook<StandingRequest, ApprovalTurn>;
   private readonly expiresMs: number;
 
   constructor(options: ApprovalGateOptions = {}) {
@@ -78,7 +70,7 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot> implements Gate<App
     checkMs(WHO, 'keepMs', keepMs, 0, true);
     checkCount(WHO, 'maxKept', maxKept, 0);
     this.expiresMs = expiresMs;
-    this.book = new ApprovalBook(this.name, { keepMs, maxKept });
+    this.book = new ApprovalBook<StandingRequest, ApprovalTurn>(this.name, { keepMs, maxKept }, sameRequest);
   }
 
   /** What waits for a decision, in the order in which it was asked; `state$` tells when it changes. */
@@ -112,12 +104,13 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot> implements Gate<App
     });
     const { id, keep = false, expiresMs = this.expiresMs } = ask;
     const now = this.timer.now();
-    const lease = new ApprovalLease(this, call, caller);
+    const turn: ApprovalTurn = new Turn(this, call, caller, { page: undefined, decision: undefined });
     const request = { ...ask, path: call.scope.path };
-    const page = this.book.ask({ id, request, keep, waiter: lease, dueAt: now + expiresMs }, now);
+    const key = keep === true ? id : keep === false ? undefined : keep;
+    const page = this.book.ask({ id, request, key, waiter: turn, dueAt: now + expiresMs }, now);
     if (page === undefined) throw new BadAskError(this.name, 'id', 'one that nobody waits under', id);
-    if (page.decision === undefined) return this.wait(lease, page, now);
-    this.answer(lease, page, page.decision);
+    if (page.decision === undefined) return this.wait(turn, page, now);
+    this.answer(turn, page, page.decision);
     return nothing;
   }
 
@@ -125,16 +118,17 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot> implements Gate<App
     return { name: this.name, pending: this.pending(), remembered: this.book.remembered };
   }
 
-  /** Approved, but never started: a request that is kept need not be decided again. */
-  unused({ page, decision }: ApprovalLease): void {
-    if (page === undefined || decision === undefined || !page.keep || this.disposed) return;
+  /** @internal Approved, but never started: a request that is kept need not be decided again. */
+  override ended({ hold: { page, decision } }: ApprovalTurn, { started }: CallEnd): void {
+    if (started || page?.key === undefined || decision === undefined || this.disposed) return;
+    if (page.request.isOver?.() === true) return;
     page.waiter = undefined;
     this.tellDropped(this.book.remember(page, decision, this.timer.now()), 'decision');
   }
 
-  /** Nothing of the call runs any more. */
-  ended(lease: ApprovalLease, end: CallEnd): void {
-    if (this.live.remove(lease)) this.tellSettled(lease, end);
+  /** @internal */
+  override left(turn: ApprovalTurn, end: CallEnd): void {
+    if (this.live.remove(turn)) this.tellSettled(turn, end);
   }
 
   protected override onWake(): void {
@@ -148,19 +142,20 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot> implements Gate<App
     for (const { waiter } of waiting) if (waiter !== undefined) this.refuse(waiter.call, waiter.caller, error());
   }
 
-  private wait(lease: ApprovalLease, page: Page, now: number): Withdraw {
-    lease.since = now;
+  private wait(turn: ApprovalTurn, page: Page, now: number): Withdraw {
+    turn.since = now;
     this.arm();
     if (this.watched) {
       const { path } = page.request;
       this.tell({ type: 'queued', path, waiting: this.book.size });
       this.tell({ type: 'approval', id: page.id, path, outcome: 'asked' });
     }
-    return () => this.withdraw(lease, page);
+    return () => this.withdraw(turn, page);
   }
 
-  private withdraw(lease: ApprovalLease, page: Page): void {
-    if (page.waiter !== lease || !this.book.has(page)) return;
+  private withdraw(turn: ApprovalTurn, page: Page): void {
+    if (page.waiter !== turn || !this.book.has(page)) return;
+    if (page.request.isOver?.() === true) page.key = undefined;
     const dropped = this.book.leave(page);
     this.arm();
     if (this.watched) this.tell({ type: 'withdrawn', path: page.request.path });
@@ -178,14 +173,12 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot> implements Gate<App
     return true;
   }
 
-  private answer(lease: ApprovalLease, page: Page, decision: Decision): void {
-    const { call, caller } = lease;
+  private answer(turn: ApprovalTurn, page: Page, decision: Decision): void {
+    const { call, caller, hold } = turn;
     if (decision.kind === 'denied') return this.refuse(call, caller, new ApprovalDeniedError(this.name, page.id, decision.reason));
-    lease.page = page;
-    lease.decision = decision;
-    this.live.add(lease);
-    this.tellAdmitted(lease);
-    guarded(this.scheduler, () => caller.granted(lease, decision.input));
+    hold.page = page;
+    hold.decision = decision;
+    guarded(this.scheduler, () => this.pass(turn, decision.input));
   }
 
   private expired({ id, request, waiter, dueAt, askedAt }: Page): void {

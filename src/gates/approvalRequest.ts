@@ -13,10 +13,10 @@ export interface ApprovalRequest {
   /** Milliseconds in which somebody must decide. Default: the gate's. */
   readonly expiresMs?: number | undefined;
   /**
-   * The request, or the decision, waits for the same id to be asked again when whoever asked has left. Needs an `id`, which
-   * must name the same call each time. Default false: the request is withdrawn.
+   * The request, or the decision, waits for the same to be asked again when whoever asked has left: under the same `id` where
+   * it is true, or under this key. It is the same only if its title and its input are. Default false: the request is withdrawn.
    */
-  readonly keep?: boolean | undefined;
+  readonly keep?: boolean | string | undefined;
 }
 
 /** A request whose input may be edited by whoever decides. */
@@ -44,7 +44,11 @@ export interface PendingApproval {
 }
 
 /** What the gate is asked. */
-export type ApprovalAsk = ApprovalRequest & { readonly validate?: ((edited: unknown) => unknown) | undefined };
+export type ApprovalAsk = ApprovalRequest & {
+  readonly validate?: ((edited: unknown) => unknown) | undefined;
+  /** Whether nobody will ask for it again, so that it is not kept: looked at when whoever asked has left. */
+  readonly isOver?: (() => boolean) | undefined;
+};
 /** What it keeps of it. */
 export type StandingRequest = ApprovalAsk & { readonly path: readonly string[] };
 type StandingPage = Pick<Entry<StandingRequest, unknown>, 'id' | 'request' | 'waiter' | 'askedAt' | 'dueAt'>;
@@ -57,9 +61,24 @@ export function checkRequest(request: unknown, bad: (what: string, range: string
   if (title !== undefined && typeof title !== 'string') bad('title', 'a string', title);
   if (expiresMs !== undefined && !(typeof expiresMs === 'number' && expiresMs >= 0))
     bad('expiresMs', 'a number of milliseconds, 0 or more, or Infinity', expiresMs);
-  if (keep !== undefined && typeof keep !== 'boolean') bad('keep', 'true or false', keep);
+  if (keep !== undefined && typeof keep !== 'boolean' && (typeof keep !== 'string' || keep === ''))
+    bad('keep', 'true, false or a key', keep);
   if (keep === true && id === undefined) bad('id', 'given where `keep` is true', id);
   if (validate !== undefined && typeof validate !== 'function') bad('validate', 'a function', validate);
+}
+
+/** Whether two requests are about the same call: ids and keys may come from a model, and come again. */
+export function sameRequest(one: ApprovalRequest, other: ApprovalRequest): boolean {
+  return one.title === other.title && (one.input === other.input || json(one.input) === json(other.input));
+}
+
+/** Undefined for what cannot be written: it is the same as nothing but itself. */
+function json(value: unknown): unknown {
+  try {
+    return JSON.stringify(value) ?? {};
+  } catch {
+    return {};
+  }
 }
 
 /** An edited input as the request's own check returns it. */

@@ -68,6 +68,11 @@ export class BreakerState {
     return this.phase === 'closed' || (this.phase === 'halfOpen' && this.probing.size + this.sample.total < this.rules.probes);
   }
 
+  /** Whether it matters when a call is let in, begins and ends well: it may not while it is closed. */
+  get timed(): boolean {
+    return this.phase !== 'closed' || this.rules.window.timed;
+  }
+
   get probesOut(): number {
     return this.probing.size;
   }

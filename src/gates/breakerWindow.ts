@@ -9,6 +9,8 @@ export interface Counts {
 export interface BreakerWindow {
   /** Calls from this many milliseconds on are slow. */
   readonly slowMs: number;
+  /** Whether it matters when something happens; if not, `now` may be anything. */
+  readonly timed: boolean;
   /** Adds an outcome; whether the breaker trips. */
   record(failed: boolean, slow: boolean, now: number): boolean;
   /** Whether a sample, however small, is too bad: what the probes of a half-open breaker found. */
@@ -31,6 +33,7 @@ export function count(counts: Counts, failed: boolean, slow: boolean, by: 1 | -1
 /** Trips on failures in a row. */
 export class ConsecutiveWindow implements BreakerWindow {
   readonly slowMs: number = Infinity;
+  readonly timed: boolean = false;
   private inARow = 0;
 
   constructor(private readonly failures: number) {}
@@ -71,6 +74,10 @@ abstract class RateWindow implements BreakerWindow {
 
   get slowMs(): number {
     return this.thresholds.slowMs;
+  }
+
+  get timed(): boolean {
+    return this.slowMs < Infinity;
   }
 
   record(failed: boolean, slow: boolean, now: number): boolean {
@@ -133,6 +140,9 @@ export class TimeWindow extends RateWindow {
   private buckets: Counts[] = [];
   /** The number of the bucket that is filled now, counted from the beginning of time. */
   private at = -Infinity;
+  override get timed(): boolean {
+    return true;
+  }
 
   constructor(
     private readonly size: number,

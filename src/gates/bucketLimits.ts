@@ -65,8 +65,9 @@ export class BucketLimits {
 
   /** The first limit that can never hold so much. */
   tooSmall(costs: readonly number[]): number | undefined {
-    const at = this.limits.findIndex(({ level }, i) => (costs[i] as number) > level.capacity);
-    return at < 0 ? undefined : at;
+    const { limits } = this;
+    for (let i = 0; i < limits.length; i++) if ((costs[i] as number) > (limits[i] as Limit).level.capacity) return i;
+    return undefined;
   }
 
   take(costs: readonly number[]): void {

@@ -6,35 +6,36 @@ import { type BucketPlan, planBucket, type TokenBucketOptions } from './bucketOp
 import { left } from './bucketSnapshot.js';
 import { checkNumber } from './checks.js';
 import { RateLimitQueueFullError, RateLimitWaitError } from './errors.js';
-import type { Call, Caller, Withdraw } from './gate.js';
+import type { OnBucketCancel } from './bucketUse.js';
+import type { Withdraw } from './gate.js';
 import { LineGate } from './gateBase.js';
-import { Waiter } from './waitingLine.js';
+import type { Turn } from './turn.js';
 
-/** Who waits for tokens. */
-export abstract class BucketWaiter extends Waiter<void, BucketCost> {
+/** What a call pays, and what it has used so far. */
+export class Share {
   /** It waits, and the backlog counts it. */
   queued = false;
+  reported: readonly (number | undefined)[] | undefined = undefined;
+  /** Limits whose level was taken over from a server that had counted this call: nothing is paid back there. */
+  counted: Set<number> | undefined = undefined;
 
   constructor(
-    call: Call,
-    caller: Caller<void, BucketCost>,
-    priority: number,
-    key: string | undefined,
     readonly costs: readonly number[],
-  ) {
-    super(call, caller, priority, key);
-  }
+    readonly onCancel: OnBucketCancel,
+  ) {}
 }
 
+export type BucketTurn = Turn<Share, BucketCost>;
+
 /** The line in front of a bucket: how many may wait, for how long, and until when nobody is let in. */
-export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineGate<W, Snapshot> {
+export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, BucketCost> {
   protected readonly plan: BucketPlan;
   protected readonly limits: BucketLimits;
   protected readonly backlog: BucketBacklog;
   protected pausedUntil: number = -Infinity;
   private readonly bounds: BucketBounds;
   /** Those who had to give way, until they are told. */
-  private dropped: { readonly waiter: W; readonly error: Error }[] = [];
+  private dropped: { readonly waiter: BucketTurn; readonly error: Error }[] = [];
 
   constructor(
     private readonly who: string,
@@ -57,14 +58,21 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
     this.tell({ type: 'paused', ms: until - now, waiting: this.line.length, ...(cause !== undefined && { cause }) });
   }
 
-  protected fits(waiter: W): boolean {
-    return this.now() >= this.pausedUntil && this.limits.fits(waiter.costs);
+  /** After `now`. */
+  protected fits(waiter: BucketTurn): boolean {
+    return this.pausedUntil === -Infinity && this.limits.fits(waiter.hold.costs);
+  }
+
+  override pump(): void {
+    if (this.line.length > 0) this.now();
+    super.pump();
   }
 
   /** Lets a newcomer in, or has it wait. */
-  protected lineUp(waiter: W): Withdraw {
+  protected lineUp(waiter: BucketTurn): Withdraw {
     const withdraw = this.admit(waiter);
     this.tellDropped();
+    if (!waiter.hold.queued) return withdraw;
     return () => {
       if (this.leave(waiter)) withdraw();
     };
@@ -74,7 +82,7 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
     return Math.min(this.headDueAt(), this.expiresAt());
   }
 
-  protected override refusal(waiter: W): Error | undefined {
+  protected override refusal(waiter: BucketTurn): Error | undefined {
     const { name, plan } = this;
     const { excess, victims } = this.bounds.room(waiter, this.line);
     const full = (): Error => {
@@ -87,7 +95,7 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
     const errors = victims.map(full);
     victims.forEach((victim, i) => this.drop(victim, errors[i] as Error));
     this.backlog.add(waiter);
-    waiter.queued = true;
+    waiter.hold.queued = true;
     return undefined;
   }
 
@@ -96,7 +104,7 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
     this.pump();
     if (this.expiresAt() > this.timer.now()) return;
     for (let { oldest } = this.line; oldest !== undefined && this.expiresAt() <= this.timer.now(); { oldest } = this.line) {
-      const dueAt = Math.max(this.pausedUntil, this.limits.dueAt(oldest.costs));
+      const dueAt = Math.max(this.pausedUntil, this.limits.dueAt(oldest.hold.costs));
       this.expel(oldest, new RateLimitWaitError(this.name, this.plan.maxWaitMs, left(dueAt, this.now())));
       // Whom it held up may go in now, even at the last moment.
       this.pump();
@@ -105,7 +113,7 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
     this.pump();
   }
 
-  protected override expel(waiter: W, error: Error): void {
+  protected override expel(waiter: BucketTurn, error: Error): void {
     this.leave(waiter);
     super.expel(waiter, error);
   }
@@ -129,7 +137,7 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
   /** When the next call may go. */
   protected headDueAt(): number {
     let due = Infinity;
-    for (const { costs } of this.line.heads()) due = Math.min(due, this.limits.dueAt(costs));
+    for (const { hold } of this.line.heads()) due = Math.min(due, this.limits.dueAt(hold.costs));
     return Math.max(due, this.pausedUntil);
   }
 
@@ -140,21 +148,21 @@ export abstract class BucketLine<W extends BucketWaiter, Snapshot> extends LineG
   }
 
   /** How long a newcomer would wait for what waits now, but for those who give way. */
-  private projectedMs(waiter: W, without: readonly W[]): number {
+  private projectedMs(waiter: BucketTurn, without: readonly BucketTurn[]): number {
     const costs = this.backlog.upTo(waiter);
-    for (const each of without) for (let i = 0; i < costs.length; i++) costs[i] = (costs[i] as number) - (each.costs[i] as number);
+    for (const each of without) for (let i = 0; i < costs.length; i++) costs[i] = (costs[i] as number) - (each.hold.costs[i] as number);
     return left(Math.max(this.pausedUntil, this.limits.dueAt(costs)), this.now());
   }
 
   /** Whether it waited. */
-  protected leave(waiter: W): boolean {
-    const { queued } = waiter;
+  protected leave(waiter: BucketTurn): boolean {
+    const { queued } = waiter.hold;
     if (queued) this.backlog.remove(waiter);
-    waiter.queued = false;
+    waiter.hold.queued = false;
     return queued;
   }
 
-  private drop(waiter: W, error: Error): void {
+  private drop(waiter: BucketTurn, error: Error): void {
     this.leave(waiter);
     this.line.remove(waiter);
     this.dropped.push({ waiter, error });

@@ -32,9 +32,9 @@ export function finalUse(
   onCancel: OnBucketCancel,
   reader: CostReader,
 ): readonly number[] {
-  const { kind, started } = end;
+  const { kind, started, done } = end;
   if (!started || turnedAway(end)) return costs.map(() => 0);
-  if (kind !== 'cancelled') return reported === undefined ? costs : costs.map((cost, i) => reported[i] ?? cost);
+  if (kind !== 'cancelled' || done) return reported === undefined ? costs : costs.map((cost, i) => reported[i] ?? cost);
   if (onCancel === 'refund') return costs.map((_, i) => reported?.[i] ?? 0);
   const kept = costs.map((cost, i) => Math.max(cost, reported?.[i] ?? 0));
   return onCancel === 'keep' ? kept : reader.read('use after a cancel', onCancel(end), kept);

@@ -51,6 +51,10 @@ export interface Bill {
 const NO_UNITS: readonly Unit[] = [];
 const NOT_STARTED: Bill = { spent: NOTHING, uncertain: NOTHING, missing: NO_UNITS };
 const NOT_CONNECTED = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT)$/;
+/** The other side's certificate was refused: nothing was said to it. */
+const NOT_TRUSTED = /^(CERT_\w+|\w*SELF_SIGNED_CERT\w*|UNABLE_TO_(GET|VERIFY)_\w+|ERR_TLS_CERT_\w+)$/;
+/** What `fetch` says of addresses to which it does not connect. */
+const NO_ADDRESS = /^(bad port|unknown scheme)$/;
 /** Errors of ours that stop a call at work, or arise from its values; the others come before it. */
 const AT_WORK = /_TRIPPED$|^BAD_ASK$|^UNKNOWN_PRICE$/;
 
@@ -61,7 +65,8 @@ const AT_WORK = /_TRIPPED$|^BAD_ASK$|^UNKNOWN_PRICE$/;
 export function billOf(end: CallEnd, usage: UsageSoFar, rules: ChargeRules, report: (error: unknown) => void): Bill {
   if (!end.started) return NOT_STARTED;
   const { reserved, seen } = usage;
-  if (end.kind === 'completed') return { spent: seenOr(reserved, seen, reserved), uncertain: NOTHING, missing: missing(reserved, seen) };
+  if (end.kind === 'completed' || end.done)
+    return { spent: seenOr(reserved, seen, reserved), uncertain: NOTHING, missing: missing(reserved, seen) };
   const spent = seenOr(reserved, told(end, usage, rules, report), otherwise(end, usage, rules));
   const uncertain = { microUsd: beyond(spent.microUsd, seen.microUsd), tokens: beyond(spent.tokens, seen.tokens), calls: 0 };
   return { spent, uncertain, missing: NO_UNITS };
@@ -111,15 +116,16 @@ function otherwise({ kind, error }: CallEnd, { reserved, seen }: UsageSoFar, { o
   return { microUsd: most('microUsd'), tokens: most('tokens'), calls: most('calls') };
 }
 
-/** Whether the other side was not reached, or refused the call before it did any work. */
-function costsNothing(error: unknown): boolean {
+/** Whether an error says that the other side was not reached, or refused the call before it did any work. */
+export function costsNothing(error: unknown): boolean {
   try {
     for (const each of causesOf(error)) {
       if (isGateError(each)) return !AT_WORK.test(each.code);
       const status = statusOf(each);
       if (status !== undefined) return status < 500 || classifyError(each) === 'throttle';
       const code = read(each, 'code');
-      if (typeof code === 'string' && NOT_CONNECTED.test(code)) return true;
+      if (typeof code === 'string' && (NOT_CONNECTED.test(code) || NOT_TRUSTED.test(code))) return true;
+      if (NO_ADDRESS.test(String(read(each, 'message')))) return true;
     }
   } catch {
     return false;

@@ -1,24 +1,25 @@
 import { NOTHING, type Unit, UNITS } from './budgetAccount.js';
 import { type Bill, billOf, type Charged } from './budgetCharge.js';
-import { type BudgetAsk, BudgetLease, type Teller } from './budgetLease.js';
 import { askAmounts, readAsk } from './budgetLimits.js';
 import { BudgetLine } from './budgetLine.js';
 import type { BudgetSnapshot } from './budgetPicture.js';
+import { type BudgetAsk, type BudgetTurn, Stake } from './budgetStake.js';
 import type { GateOptions } from './checks.js';
 import { BudgetExceededError, BudgetTrippedError, ReentrantAcquireError, ResourceDisposedError } from './errors.js';
 import type { GateEventBody } from './events.js';
 import { type Call, type CallEnd, type Caller, type Gate, nothing, type Withdraw } from './gate.js';
 import { GateBase, guarded, revokeAll } from './gateBase.js';
-import type { Finding, LedgerNode, Reservation, Shortage } from './ledger.js';
+import type { Finding, LedgerNode, Shortage } from './ledger.js';
+import { Turn } from './turn.js';
 
 const NO_BILL: Bill = { spent: NOTHING, uncertain: NOTHING, missing: [] };
 
 /** How calls pass a node of a budget: what is asked, who waits, what is told. One line, and one list of calls in flight, for the tree. */
-export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gate<BudgetAsk, void, Charged>, Teller {
+export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged> implements Gate<BudgetAsk, void, Charged> {
   protected abstract readonly ledger: LedgerNode;
   protected readonly root: BudgetGate;
   /** Of the whole tree. */
-  protected readonly line: BudgetLine<BudgetLease>;
+  protected readonly line: BudgetLine<BudgetTurn>;
   protected inFlight = 0;
   protected waiting = 0;
   protected stopped: { readonly reason: unknown } | undefined = undefined;
@@ -38,6 +39,7 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
     super(who, 'budget', options);
     this.root = above?.root ?? this;
     this.line = above?.line ?? new BudgetLine();
+    if (above !== undefined) this.live = above.live;
   }
 
   /** Names from the root to this node. */
@@ -46,10 +48,10 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
   }
 
   enter(ask: BudgetAsk, call: Call, caller: Caller<void, Charged>): Withdraw {
-    const lease = new BudgetLease(this, call, caller, askAmounts(this.name, ask.estimate, this.ledger), ask);
-    const refusal = this.closed() ?? this.admit(lease);
+    const turn = new Turn(this, call, caller, new Stake(askAmounts(this.name, ask.estimate, this.ledger), ask));
+    const refusal = this.closed() ?? this.admit(turn);
     if (refusal !== undefined) this.refuse(call, caller, refusal);
-    return lease.place === undefined ? nothing : () => this.withdraw(lease);
+    return turn.hold.place === undefined ? nothing : () => this.withdraw(turn);
   }
 
   // Getting in
@@ -63,69 +65,64 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
   }
 
   /** Grants it or puts it in the line; returns why neither is possible. */
-  private admit(lease: BudgetLease): Error | undefined {
+  private admit(turn: BudgetTurn): Error | undefined {
     const { ledger, line } = this;
-    const { amounts, ask } = lease;
-    if (ask.chargeId !== undefined && ledger.charged.has(ask.chargeId)) return this.grant(lease);
+    const { amounts, ask } = turn.hold;
+    if (ask.chargeId !== undefined && ledger.charged.has(ask.chargeId)) return this.grant(turn);
+    const obstacle = line.obstacle(ledger, amounts);
+    if (obstacle === undefined) return this.grant(turn);
     const never = ledger.shortage(amounts, true);
     if (never !== undefined) return this.exceeded(never);
-    const obstacle = line.obstacle(ledger, amounts);
-    if (obstacle === undefined) return this.grant(lease);
-    if (ask.onExceed === 'wait') return this.queue(lease, obstacle);
+    if (ask.onExceed === 'wait') return this.queue(turn, obstacle);
     return this.exceeded(ledger.shortage(amounts) ?? obstacle.books(undefined, amounts), line.countAt(obstacle));
   }
 
-  private queue(lease: BudgetLease, obstacle: LedgerNode): Error | undefined {
-    const { call, amounts } = lease;
+  private queue(turn: BudgetTurn, obstacle: LedgerNode): Error | undefined {
+    const { call, hold } = turn;
     for (let node: BudgetGate | undefined = this; node !== undefined; node = node.above) {
       const holder = call.heldAbove(node);
       if (holder !== undefined) return new ReentrantAcquireError(node.name, call.scope.path, holder);
     }
-    lease.since = this.root.timer.now();
-    lease.place = this.line.join(lease, this.ledger, amounts, obstacle);
+    turn.since = this.timer.now();
+    hold.place = this.line.join(turn, this.ledger, hold.amounts, obstacle);
     this.count(0, 1);
-    if (this.watched) this.tell({ type: 'queued', path: call.scope.path, waiting: this.line.length });
+    this.tellQueued(turn, this.line.length);
     return undefined;
   }
 
-  private grant(lease: BudgetLease): undefined {
-    const { call, since, amounts, ask } = lease;
-    lease.reservation = this.ledger.reserve(amounts, ask.chargeId) as Reservation;
-    this.root.live.add(lease);
+  private grant(turn: BudgetTurn): undefined {
+    const { hold } = turn;
+    hold.reservation = this.ledger.take(hold.amounts, hold.ask.chargeId);
     this.count(1, 0);
-    if (this.watched) {
-      const waitedMs = since === undefined ? 0 : this.root.timer.now() - since;
-      this.tell({ type: 'admitted', path: call.scope.path, waitedMs });
-    }
-    lease.caller.granted(lease);
+    this.pass(turn);
   }
 
   private exceeded(shortage: Shortage, waiting = 0): BudgetExceededError {
     return new BudgetExceededError(this.name, shortage.node.path, { ...shortage, waiting });
   }
 
-  private withdraw(lease: BudgetLease): void {
-    if (!this.leave(lease)) return;
+  private withdraw(turn: BudgetTurn): void {
+    if (!this.leave(turn)) return;
     const { timer } = this.root;
     if (this.line.length === 0) timer.stop();
-    else this.openSoon();
-    if (this.watched) this.tell({ type: 'withdrawn', path: lease.call.scope.path });
+    else this.pumpSoon();
+    this.tellWithdrawn(turn);
   }
 
-  private leave(lease: BudgetLease): boolean {
-    const { place } = lease;
+  private leave({ hold }: BudgetTurn): boolean {
+    const { place } = hold;
     if (place === undefined) return false;
     this.line.leave(place);
-    lease.place = undefined;
+    hold.place = undefined;
     this.count(0, -1);
     return true;
   }
 
   /** Takes whoever waits at this node or below it out of the line. */
-  protected leaveAll(): BudgetLease[] {
-    const leaving = this.line.all().filter((lease) => this.has(lease));
-    for (const lease of leaving) (lease.teller as BudgetGate).leave(lease);
-    this.openSoon();
+  protected leaveAll(): BudgetTurn[] {
+    const leaving = this.line.all().filter((turn) => this.has(turn));
+    for (const turn of leaving) gateOf(turn).leave(turn);
+    this.pumpSoon();
     return leaving;
   }
 
@@ -133,64 +130,66 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
     for (const { call, caller } of this.leaveAll()) this.refuse(call, caller, error());
   }
 
-  /** Lets in whoever has room now. A loop: what a grant starts may end at once and call back in. */
-  open(): void {
+  /** @internal Lets in whoever has room now. A loop: what a grant starts may end at once and call back in. */
+  override pump(): void {
     const { root, line } = this;
     if (root.granting || line.length === 0) return;
     root.granting = true;
     try {
       for (let place = line.next(); place !== undefined; place = line.next()) {
         const { who } = place;
-        guarded(this.scheduler, () => (who.teller as BudgetGate).enterFromLine(who));
+        guarded(this.scheduler, () => gateOf(who).enterFromLine(who));
       }
     } finally {
       root.granting = false;
     }
   }
 
-  private enterFromLine(lease: BudgetLease): void {
-    lease.place = undefined;
+  private enterFromLine(turn: BudgetTurn): void {
+    turn.hold.place = undefined;
     this.count(0, -1);
-    this.grant(lease);
+    this.grant(turn);
   }
 
   /** The same in this frame, after whatever runs now: a sweep withdraws its own waiters first. */
-  private openSoon(): void {
+  private pumpSoon(): void {
     const { root, line } = this;
     if (line.stirred && !root.granting && !root.disposed) root.timer.wakeSoon();
   }
 
   protected override onWake(): void {
-    this.open();
+    this.pump();
   }
 
   // What calls use
 
-  used(lease: BudgetLease, usage: Charged): void {
-    const shortage = lease.reservation?.report(readAsk(this.name, 'usage', usage));
+  /** @internal */
+  override used({ hold, call, caller }: BudgetTurn, usage: Charged): void {
+    const shortage = hold.reservation?.report(readAsk(this.name, 'usage', usage));
     if (shortage === undefined) return;
     const error = this.exceeded(shortage);
-    if (this.watched) this.tell({ type: 'revoked', path: lease.call.scope.path, error });
-    lease.caller.revoked(error);
+    this.tellRevoked(call, error);
+    caller.revoked(error);
   }
 
-  ended(lease: BudgetLease, end: CallEnd): void {
-    const { reservation, ask } = lease;
-    if (reservation === undefined || !this.root.live.remove(lease)) return;
+  /** @internal */
+  override ended(turn: BudgetTurn, end: CallEnd): void {
+    const { reservation, ask } = turn.hold;
+    if (reservation === undefined || !this.live.remove(turn)) return;
     const { held: reserved, seen, replayed } = reservation;
     const bill = billOf(end, { reserved, seen }, ask, this.uncaught);
     const findings = reservation.settle(bill.spent, bill.uncertain, end.kind === 'completed');
     this.count(-1, 0);
     this.line.freed(this.ledger);
-    if (this.watched) this.tellEnd(lease, end, replayed ? NO_BILL : bill, findings);
-    if (end.kind === 'cancelled') this.openSoon();
+    if (this.watched) this.tellEnd(turn, end, replayed ? NO_BILL : bill, findings);
+    if (end.kind === 'cancelled') this.pumpSoon();
   }
 
   // Telling
 
-  private tellEnd(lease: BudgetLease, end: CallEnd, bill: Bill, findings: readonly Finding[]): void {
-    const { path } = lease.call.scope;
-    this.tell({ type: 'settled', path, end: end.kind });
+  private tellEnd(turn: BudgetTurn, end: CallEnd, bill: Bill, findings: readonly Finding[]): void {
+    const { path } = turn.call.scope;
+    this.tellSettled(turn, end);
     for (const unit of bill.missing) this.note(path, 'missingUsage', bill.spent[unit], unit);
     for (const unit of UNITS) if (bill.uncertain[unit] > 0) this.note(path, 'uncertain', bill.uncertain[unit], unit);
     for (const finding of findings) this.tellFinding(finding);
@@ -209,7 +208,8 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
   }
 
   protected override get watched(): boolean {
-    return super.watched || (this.above?.watched ?? false);
+    for (let node: BudgetGate | undefined = this; node !== undefined; node = node.above) if (node.heard) return true;
+    return false;
   }
 
   protected override tell(event: GateEventBody): void {
@@ -224,18 +224,15 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
    * already are not among them.
    */
   protected stop(error: () => Error): number {
-    const victims = (this.root.live.all() as BudgetLease[]).filter((lease) => !lease.stopped && this.has(lease));
-    for (const lease of victims) lease.stopped = true;
-    const errors = victims.map(error);
-    let next = 0;
-    revokeAll(victims, () => errors[next++]!);
-    if (this.watched)
-      for (const [i, { call }] of victims.entries()) this.tell({ type: 'revoked', path: call.scope.path, error: errors[i]! });
+    const victims = this.live.all().filter((turn) => !turn.hold.stopped && this.has(turn));
+    for (const { hold } of victims) hold.stopped = true;
+    const errors = revokeAll(victims, error);
+    victims.forEach(({ call }, i) => this.tellRevoked(call, errors[i] as Error));
     return victims.length;
   }
 
-  private has(lease: BudgetLease): boolean {
-    for (let node = lease.teller as BudgetGate | undefined; node !== undefined; node = node.above) if (node === this) return true;
+  private has(turn: BudgetTurn): boolean {
+    for (let node: BudgetGate | undefined = gateOf(turn); node !== undefined; node = node.above) if (node === this) return true;
     return false;
   }
 
@@ -245,4 +242,9 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot> implements Gat
       node.waiting += waiting;
     }
   }
+}
+
+/** The node that it has entered. */
+function gateOf({ keeper }: BudgetTurn): BudgetGate {
+  return keeper as unknown as BudgetGate;
 }

@@ -48,6 +48,7 @@ export class BudgetLine<W> {
   /** The innermost node that has no room, or at which somebody waits who came before `turn`. */
   obstacle(node: LedgerNode, amounts: Amounts, turn: number = Infinity): LedgerNode | undefined {
     const full = node.shortage(amounts)?.node;
+    if (this.length === 0) return full;
     for (let each: LedgerNode | undefined = node; each !== undefined; each = each.parent)
       if (each === full || (this.spots.get(each)?.first?.turn ?? Infinity) < turn) return each;
     return undefined;

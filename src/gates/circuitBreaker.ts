@@ -6,7 +6,7 @@ import { disposing, type SelfDisposing } from './disposing.js';
 import { BadAskError, CircuitIsolatedError, CircuitOpenError, CircuitTrippedError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { guarded, LineGate, revokeAll, withoutStack } from './gateBase.js';
-import { Waiter } from './waitingLine.js';
+import { Turn } from './turn.js';
 
 export interface CircuitSnapshot {
   readonly name: string;
@@ -45,34 +45,17 @@ interface Victim {
   told: boolean;
 }
 
-/** One call that was let in, or waits for the verdict of the probes. */
-class CircuitLease extends Waiter implements Ticket {
+/** What the breaker knows of a call that was let in, or waits for the verdict of the probes. */
+class Patient implements Ticket {
   generation = 0;
   grantedAt = 0;
   begunAt: number | undefined = undefined;
   victim: Victim | undefined = undefined;
 
-  constructor(
-    private readonly breaker: CircuitBreaker,
-    readonly ask: CircuitAsk,
-    call: Call,
-    caller: Caller,
-  ) {
-    super(call, caller, 0, undefined);
-  }
-
-  begin(): void {
-    this.breaker.began(this);
-  }
-
-  settle(end: CallEnd): (() => Withdraw) | void {
-    return this.breaker.ended(this, end);
-  }
-
-  pump(): void {
-    this.breaker.letIn();
-  }
+  constructor(readonly ask: CircuitAsk) {}
 }
+
+type CircuitTurn = Turn<Patient>;
 
 /**
  * A circuit breaker: lets calls through while the other side answers, stops all of them when it does not, and finds out with
@@ -96,7 +79,7 @@ class CircuitLease extends Waiter implements Ticket {
  * and errors that tell nothing of the other side's health count for nothing. Bad options throw TypeError or RangeError.
  * Needs no timer, unless calls wait for probes.
  */
-export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> implements Gate<CircuitAsk> {
+export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implements Gate<CircuitAsk> {
   private readonly machine: BreakerState;
   private readonly options: CircuitBreakerOptions;
   /** The state that listeners know of. */
@@ -147,7 +130,7 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
   enter(ask: CircuitAsk, call: Call, caller: Caller): Withdraw {
     this.checkOpen();
     this.advance();
-    return this.admit(new CircuitLease(this, ask, call, caller));
+    return this.admit(new Turn(this, call, caller, new Patient(ask)));
   }
 
   snapshot(): CircuitSnapshot {
@@ -164,11 +147,9 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
     return this.machine.room;
   }
 
-  protected grant(lease: CircuitLease): void {
-    this.machine.take(lease, this.timer.now());
-    this.live.add(lease);
-    this.tellAdmitted(lease);
-    lease.caller.granted(lease);
+  protected grant(turn: CircuitTurn): void {
+    this.machine.take(turn.hold, this.machine.timed ? this.timer.now() : 0);
+    this.pass(turn);
   }
 
   protected override refusal(): Error | undefined {
@@ -188,41 +169,38 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
     this.pump();
   }
 
-  // For its leases
+  // For its turns
 
   /** @internal */
-  began(lease: CircuitLease): void {
-    lease.begunAt = this.timer.now();
+  override began({ hold }: CircuitTurn): void {
+    if (this.machine.timed) hold.begunAt = this.timer.now();
   }
 
   /** @internal What a callback throws fails this call; its end counts for nothing then. */
-  ended(lease: CircuitLease, end: CallEnd): (() => Withdraw) | void {
-    if (!this.live.remove(lease)) return undefined;
+  override ended(turn: CircuitTurn, end: CallEnd): (() => Withdraw) | void {
+    if (!this.live.remove(turn)) return undefined;
+    const { hold, caller } = turn;
     let verdict = NEUTRAL;
     let bad: { readonly error: unknown } | undefined;
     try {
-      verdict = this.verdict(lease, end);
+      verdict = this.verdict(hold, end);
     } catch (error) {
       bad = { error };
     }
-    if (!this.disposed) this.moved(this.machine.end(lease, verdict, this.timer.now()));
-    if (lease.victim === undefined || lease.victim.told) this.tellSettled(lease, end);
-    else lease.victim.end = end;
+    const timed = verdict.outcome === 'failure' || this.machine.timed;
+    if (!this.disposed) this.moved(this.machine.end(hold, verdict, timed ? this.timer.now() : 0));
+    if (hold.victim === undefined || hold.victim.told) this.tellSettled(turn, end);
+    else hold.victim.end = end;
     if (end.kind === 'cancelled') this.pumpSoon();
     if (bad === undefined) return undefined;
     const { error } = bad;
     if (end.kind === 'cancelled') throw error;
-    return () => (lease.caller.refused(error as Error), nothing);
-  }
-
-  /** @internal Downstream has heard of an end: those who waited for it may come in. */
-  letIn(): void {
-    this.pump();
+    return () => (caller.refused(error as Error), nothing);
   }
 
   // What it makes of things
 
-  private verdict({ ask, victim }: CircuitLease, end: CallEnd): Verdict {
+  private verdict({ ask, victim }: Patient, end: CallEnd): Verdict {
     if (victim !== undefined || !end.started) return NEUTRAL;
     const { options } = this;
     const cancelled = end.kind === 'cancelled';
@@ -261,34 +239,33 @@ export class CircuitBreaker extends LineGate<CircuitLease, CircuitSnapshot> impl
   }
 
   /** What a trip in the middle of another one finds is stopped by that one already. */
-  private stopVictims(error: () => Error): readonly CircuitLease[] {
-    const stopped = (this.live.all() as CircuitLease[]).filter(({ victim }) => victim === undefined);
+  private stopVictims(error: () => Error): readonly CircuitTurn[] {
+    const stopped = this.live.all().filter(({ hold }) => hold.victim === undefined);
     const errors = withoutStack(() => stopped.map(error));
-    stopped.forEach((lease, i) => {
-      this.machine.dismiss(lease);
-      lease.victim = { error: errors[i] as Error, end: undefined, told: false };
+    stopped.forEach(({ hold }, i) => {
+      this.machine.dismiss(hold);
+      hold.victim = { error: errors[i] as Error, end: undefined, told: false };
     });
     const each = errors.values();
     revokeAll(stopped, () => each.next().value as Error);
     return stopped;
   }
 
-  private tellStopped(stopped: readonly CircuitLease[], cause: unknown, tripped: boolean): void {
+  private tellStopped(stopped: readonly CircuitTurn[], cause: unknown, tripped: boolean): void {
     this.tellState();
     if (tripped || stopped.length > 0) this.tell({ type: 'tripped', path: [], cancelled: stopped.length, cause });
-    for (const lease of stopped) this.tellVictim(lease, lease.victim as Victim);
+    for (const turn of stopped) this.tellVictim(turn, turn.hold.victim as Victim);
     if (this.machine.phase === 'halfOpen' || this.machine.room) return;
     this.refuseWaiting(() => this.refusal() ?? this.openError('open'));
     if (this.line.length === 0) this.timer.stop();
   }
 
   /** One that another victim's teardown ended has an end of its own. */
-  private tellVictim(lease: CircuitLease, victim: Victim): void {
+  private tellVictim(turn: CircuitTurn, victim: Victim): void {
     const { error, end } = victim;
     victim.told = true;
-    if (!this.watched) return;
-    if (end === undefined || end.kind === 'cancelled') this.tell({ type: 'revoked', path: lease.call.scope.path, error });
-    if (end !== undefined) this.tellSettled(lease, end);
+    if (end === undefined || end.kind === 'cancelled') this.tellRevoked(turn.call, error);
+    if (end !== undefined) this.tellSettled(turn, end);
   }
 
   private tellState(): void {

@@ -6,7 +6,7 @@ import { DepthNode, DepthTree, type DepthLimits } from './depthTree.js';
 import { DepthLimitError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { GateBase } from './gateBase.js';
-import { Waiter } from './waitingLine.js';
+import { Turn } from './turn.js';
 
 export interface DepthGateOptions extends GateOptions {
   /** How deep a call may be: an integer, 0 or more. 0 lets calls start at the root only. Default Infinity. */
@@ -25,6 +25,8 @@ export interface DepthGateOptions extends GateOptions {
 export interface DepthAsk {
   /** Where the call counts. Default: the scope around it. */
   readonly ctx?: ScopeContext | undefined;
+  /** Name of the call, at the end of its path. Default: the path is that of where it counts. */
+  readonly label?: string | undefined;
   /** Is told of the refusal before the call ends with it. */
   readonly onRefused?: ((refusal: DepthLimitError) => void) | undefined;
 }
@@ -39,25 +41,10 @@ export interface DepthSnapshot {
 
 const WHO = 'DepthGate';
 
-class DepthLease extends Waiter {
-  private end: CallEnd | undefined = undefined;
-
-  constructor(
-    private readonly gate: DepthGate,
-    readonly node: DepthNode,
-    call: Call,
-    caller: Caller,
-  ) {
-    super(call, caller, 0, undefined);
-  }
-
-  settle(end: CallEnd): void {
-    this.end = end;
-  }
-
-  release(): void {
-    this.gate.leave(this, this.end as CallEnd);
-  }
+interface DepthHold {
+  readonly node: DepthNode;
+  /** Whether all gates in front of the call have let it go. */
+  ran: boolean;
 }
 
 /**
@@ -76,7 +63,7 @@ class DepthLease extends Waiter {
  * call runs in it. A call counts until nothing of it runs any more. Nobody waits here, so there is no timer. Bad options throw
  * TypeError or RangeError.
  */
-export class DepthGate extends GateBase<DepthSnapshot> implements Gate<DepthAsk> {
+export class DepthGate extends GateBase<DepthSnapshot, DepthHold> implements Gate<DepthAsk> {
   private readonly tree: DepthTree;
   /** The guarded calls in flight, and the places in the tree that they were started from, by their scopes. */
   private readonly calls = new WeakMap<object, DepthNode>();
@@ -92,7 +79,7 @@ export class DepthGate extends GateBase<DepthSnapshot> implements Gate<DepthAsk>
     this.tree = new DepthTree(limits);
   }
 
-  enter({ ctx, onRefused }: DepthAsk, call: Call, caller: Caller): Withdraw {
+  enter({ ctx, label, onRefused }: DepthAsk, call: Call, caller: Caller): Withdraw {
     this.checkOpen();
     const scope = call.scope as unknown as ScopeNode;
     const from = ctx === undefined ? scope.up : (ctx as unknown as ScopeNode);
@@ -100,7 +87,8 @@ export class DepthGate extends GateBase<DepthSnapshot> implements Gate<DepthAsk>
     if (over !== undefined) throw over.error;
     const parent = this.nodeAt(from);
     const depth = Math.max((ctx ?? scope).depth, 1 + (this.callAt(scope.up)?.depth ?? -1));
-    const { path } = ctx ?? scope;
+    const around = (ctx ?? scope).path;
+    const path = label === undefined ? around : [...around, label];
     const refusal = this.tree.refusal(parent, depth, path);
     if (refusal !== undefined) {
       const error = new DepthLimitError(this.name, refusal.limit, refusal.max, path);
@@ -108,7 +96,9 @@ export class DepthGate extends GateBase<DepthSnapshot> implements Gate<DepthAsk>
       this.refuse(call, caller, error);
       return nothing;
     }
-    this.grant(new DepthLease(this, this.tree.add(parent, depth), call, caller));
+    const node = this.tree.add(parent, depth);
+    this.calls.set(call.scope, node);
+    this.pass(new Turn(this, call, caller, { node, ran: false }));
     return nothing;
   }
 
@@ -117,20 +107,19 @@ export class DepthGate extends GateBase<DepthSnapshot> implements Gate<DepthAsk>
     return { name, live: tree.live, total: tree.total };
   }
 
-  /** Nothing of the call runs any more. */
-  leave(lease: DepthLease, end: CallEnd): void {
-    const { node, call } = lease;
-    if (!this.live.remove(lease)) return;
-    this.tree.remove(node);
-    if (this.calls.get(call.scope) === node) this.calls.delete(call.scope);
-    this.tellSettled(lease, end);
+  /** @internal */
+  override began({ hold }: Turn<DepthHold>): void {
+    hold.ran = true;
   }
 
-  private grant(lease: DepthLease): void {
-    this.live.add(lease);
-    this.calls.set(lease.call.scope, lease.node);
-    this.tellAdmitted(lease);
-    lease.caller.granted(lease);
+  /** @internal */
+  override left(turn: Turn<DepthHold>, end: CallEnd): void {
+    const { hold, call } = turn;
+    const { node, ran } = hold;
+    if (!this.live.remove(turn)) return;
+    this.tree.remove(node, ran);
+    if (this.calls.get(call.scope) === node) this.calls.delete(call.scope);
+    this.tellSettled(turn, end);
   }
 
   /** The innermost guarded call at or above a scope. */

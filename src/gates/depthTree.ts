@@ -65,11 +65,12 @@ export class DepthTree {
     return new DepthNode(parent, depth, 'call');
   }
 
-  /** Nothing of the call runs any more. */
-  remove(call: DepthNode): void {
+  /** Nothing of the call runs any more. One that never ran, because another gate did not let it, was none. */
+  remove(call: DepthNode, ran = true): void {
     if (call.gone) return;
     call.gone = true;
     this.live--;
+    if (!ran) this.total--;
     let node = call.parent;
     while (node !== undefined) {
       node.children--;

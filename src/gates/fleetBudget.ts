@@ -53,7 +53,7 @@ export class BudgetNode extends BudgetGate {
     this.ledger.raise(amounts);
     this.line.opened(this.ledger);
     for (const unit of UNITS) if (amounts[unit] > 0) this.note(this.path, 'raised', amounts[unit], unit);
-    this.open();
+    this.pump();
   }
 
   /** Begins a new period: nothing is spent, here and below; alerts are armed again. What is reserved stays reserved. */
@@ -61,7 +61,7 @@ export class BudgetNode extends BudgetGate {
     this.ledger.reset();
     this.line.opened(this.ledger);
     this.note(this.path, 'reset', 0, 'microUsd');
-    this.open();
+    this.pump();
   }
 
   /** Stops every call of this node and of those below it, and lets nobody in before `resume()`. */

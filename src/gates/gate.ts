@@ -65,13 +65,15 @@ export interface Lease<Use = never> {
 export interface CallEnd {
   /** `cancelled` is neither the source's doing nor this gate's: unsubscribed, swept with its scope, or revoked. */
   readonly kind: 'completed' | 'failed' | 'cancelled';
-  /** Whether the source was subscribed. */
+  /** Whether the source was subscribed, and did not say that its work has not begun. */
   readonly started: boolean;
   /** Values that were forwarded. */
   readonly emitted: number;
   /** The last of them. */
   readonly last?: unknown;
   readonly error?: unknown;
+  /** Whether a call that was cancelled had done all that it was to do, so that what it reported is what it has used. */
+  readonly done?: boolean;
 }
 
 /** A withdrawal with nothing to take back. */

@@ -5,21 +5,22 @@ import { ResourceDisposedError } from './errors.js';
 import type { GateEvent, GateEventBody } from './events.js';
 import { nothing, type Call, type CallEnd, type Caller, type Withdraw } from './gate.js';
 import { GateTimer } from './gateTimer.js';
-import { type LiveLease, LiveList } from './liveList.js';
-import { type Waiter, WaitingLine } from './waitingLine.js';
+import { LiveList } from './liveList.js';
+import type { Turn } from './turn.js';
+import { WaitingLine } from './waitingLine.js';
 
 export interface DisposeOptions {
   /** Stop the calls in flight as well. Default false: they run to their end. */
   readonly cancelInFlight?: boolean | undefined;
 }
 
-/** What every gate of ours has: a name, a clock, events, a picture of itself, an end. */
-export abstract class GateBase<Snapshot> extends Disposing {
+/** What every gate of ours has: a name, a clock, calls in flight, events, a picture of itself, an end. */
+export abstract class GateBase<Snapshot, Hold, Use = never, Grant = void> extends Disposing {
   readonly name: string;
   protected readonly timer: GateTimer;
   protected disposed = false;
   /** Calls in flight, in the order in which they were granted. */
-  protected readonly live: LiveList<LiveLease<never>> = new LiveList();
+  protected live: LiveList<Turn<Hold, Use, Grant>> = new LiveList();
   private events: Subject<GateEvent> | undefined = undefined;
   /** Events that an observer of another event has caused: everybody hears of that one first. */
   private telling: GateEvent[] | undefined = undefined;
@@ -60,9 +61,8 @@ export abstract class GateBase<Snapshot> extends Disposing {
 
   private revokeLive(): void {
     const victims = this.live.all();
-    revokeAll(victims, () => new ResourceDisposedError(this.name));
-    if (!this.watched) return;
-    for (const { call } of victims) this.tell({ type: 'revoked', path: call.scope.path, error: new ResourceDisposedError(this.name) });
+    const errors = revokeAll(victims, () => new ResourceDisposedError(this.name));
+    victims.forEach(({ call }, i) => this.tellRevoked(call, errors[i] as Error));
   }
 
   protected get scheduler(): GateTimer['scheduler'] {
@@ -73,9 +73,14 @@ export abstract class GateBase<Snapshot> extends Disposing {
   protected onWake(): void {}
   protected refuseWaiting(_error: () => Error): void {}
 
-  /** Whether anybody listens: an event costs nothing otherwise. */
-  protected get watched(): boolean {
+  /** Whether anybody listens here. */
+  protected get heard(): boolean {
     return this.events !== undefined && this.events.observed;
+  }
+
+  /** Whether anybody is told of what happens: an event costs nothing otherwise. */
+  protected get watched(): boolean {
+    return this.heard;
   }
 
   /** Call it when the state is consistent: a listener may call back in. */
@@ -89,15 +94,46 @@ export abstract class GateBase<Snapshot> extends Disposing {
     this.telling = undefined;
   }
 
-  protected tellAdmitted(waiter: Waiter<never>): void {
-    if (!this.watched) return;
-    const waitedMs = waiter.since === undefined ? 0 : this.timer.now() - waiter.since;
-    this.tell({ type: 'admitted', path: waiter.call.scope.path, waitedMs });
+  /** The call may go. */
+  protected pass(turn: Turn<Hold, Use, Grant>, grant: Grant): void {
+    this.live.add(turn);
+    const { since } = turn;
+    turn.since = undefined;
+    if (this.watched) {
+      const waitedMs = since === undefined ? 0 : this.timer.now() - since;
+      this.tell({ type: 'admitted', path: turn.call.scope.path, waitedMs });
+    }
+    turn.caller.granted(turn, grant);
   }
 
-  protected tellSettled(lease: LiveLease<never>, end: CallEnd): void {
-    if (this.watched) this.tell({ type: 'settled', path: lease.call.scope.path, end: end.kind });
+  protected tellQueued({ call }: Turn<Hold, Use, Grant>, waiting: number): void {
+    if (this.watched) this.tell({ type: 'queued', path: call.scope.path, waiting });
   }
+
+  protected tellWithdrawn({ call }: Turn<Hold, Use, Grant>): void {
+    if (this.watched) this.tell({ type: 'withdrawn', path: call.scope.path });
+  }
+
+  protected tellRevoked(call: Call, error: Error): void {
+    if (this.watched) this.tell({ type: 'revoked', path: call.scope.path, error });
+  }
+
+  protected tellSettled({ call }: Turn<Hold, Use, Grant>, { kind }: CallEnd): void {
+    if (this.watched) this.tell({ type: 'settled', path: call.scope.path, end: kind });
+  }
+
+  // For its turns; a gate overrides those that it cares about
+
+  /** @internal */
+  began(_turn: Turn<Hold, Use, Grant>): void {}
+  /** @internal */
+  used(_turn: Turn<Hold, Use, Grant>, _usage: Use): void {}
+  /** @internal */
+  ended(_turn: Turn<Hold, Use, Grant>, _end: CallEnd): (() => Withdraw) | void {}
+  /** @internal */
+  left(_turn: Turn<Hold, Use, Grant>, _end: CallEnd): void {}
+  /** @internal */
+  pump(): void {}
 
   /** What a newcomer hears once the gate is disposed. */
   protected checkOpen(): void {
@@ -142,39 +178,43 @@ export function withoutStack<T>(make: () => T): T {
 
 /**
  * Stops calls in flight, with an error each: all of them are torn down first, in the order given, and only then is each
- * told, as soon as it has acknowledged.
+ * told, as soon as it has acknowledged. Returns the errors.
  */
-export function revokeAll(victims: readonly { readonly caller: Pick<Caller<never>, 'revoked'> }[], error: () => Error): void {
+export function revokeAll(
+  victims: readonly { readonly caller: Pick<Caller<never>, 'revoked'> }[],
+  error: () => Error,
+): readonly Error[] {
   const tell: (() => void)[] = [];
   const errors = victims.length > 1 ? withoutStack(() => victims.map(error)) : victims.map(error);
   victims.forEach(({ caller }, i) => caller.revoked(errors[i] as Error, tell));
   for (const each of tell) each();
+  return errors;
 }
 
 /** A gate at which calls wait in a line until there is room for the one whose turn it is. */
-export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBase<Snapshot> {
-  protected readonly line: WaitingLine<W> = new WaitingLine();
+export abstract class LineGate<Snapshot, Hold, Use = never> extends GateBase<Snapshot, Hold, Use> {
+  protected readonly line: WaitingLine<Turn<Hold, Use>> = new WaitingLine();
   private granting = false;
 
   /** Whether there is room for it now. */
-  protected abstract fits(waiter: W): boolean;
+  protected abstract fits(waiter: Turn<Hold, Use>): boolean;
   /** Whether there is room for nobody at all, so that nobody needs to be looked at. */
   protected get full(): boolean {
     return false;
   }
-  /** Takes what it needs and calls its `granted`. */
-  protected abstract grant(waiter: W): void;
+  /** Takes what it needs and lets it pass. */
+  protected abstract grant(waiter: Turn<Hold, Use>): void;
   /** When somebody may fit although nobody leaves; Infinity if only a release helps. */
   protected dueAt(): number {
     return Infinity;
   }
   /** Why it may not wait; called before it is added. */
-  protected refusal(_waiter: W): Error | undefined {
+  protected refusal(_waiter: Turn<Hold, Use>): Error | undefined {
     return undefined;
   }
 
   /** Lets a newcomer in if there is room and nobody waits whom it would pass; else it waits. */
-  protected admit(waiter: W): Withdraw {
+  protected admit(waiter: Turn<Hold, Use>): Withdraw {
     this.checkOpen();
     if (!this.line.blocks(waiter.priority) && this.fits(waiter)) {
       this.grant(waiter);
@@ -188,12 +228,12 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
     waiter.since = this.timer.now();
     this.line.add(waiter);
     this.arm();
-    if (this.watched) this.tell({ type: 'queued', path: waiter.call.scope.path, waiting: this.line.length });
+    this.tellQueued(waiter, this.line.length);
     return () => this.withdraw(waiter);
   }
 
   /** Lets in whoever fits, in turn. A loop: what a grant starts may end at once and call back in. */
-  protected pump(): void {
+  override pump(): void {
     if (this.granting || this.disposed || this.line.length === 0) return;
     this.granting = true;
     try {
@@ -218,7 +258,7 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
   }
 
   /** Takes a waiter out of the line and refuses it. */
-  protected expel(waiter: W, error: Error): void {
+  protected expel(waiter: Turn<Hold, Use>, error: Error): void {
     if (!this.line.remove(waiter)) return;
     if (this.line.length === 0) this.timer.stop();
     this.refuse(waiter.call, waiter.caller, error);
@@ -228,11 +268,11 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
     for (const waiter of this.line.all()) this.expel(waiter, error());
   }
 
-  private next(): W | undefined {
+  private next(): Turn<Hold, Use> | undefined {
     return this.disposed || this.full ? undefined : this.line.next(this.fit);
   }
 
-  private readonly fit = (waiter: W): boolean => this.fits(waiter);
+  private readonly fit = (waiter: Turn<Hold, Use>): boolean => this.fits(waiter);
 
   private arm(): void {
     if (this.line.length === 0) return this.timer.stop();
@@ -240,11 +280,11 @@ export abstract class LineGate<W extends Waiter<never>, Snapshot> extends GateBa
     if (due < Infinity) this.timer.wakeBy(due);
   }
 
-  private withdraw(waiter: W): void {
+  private withdraw(waiter: Turn<Hold, Use>): void {
     const head = this.line.isHead(waiter);
     if (!this.line.remove(waiter)) return;
     if (this.line.length === 0) this.timer.stop();
     else if (head) this.pumpSoon();
-    if (this.watched) this.tell({ type: 'withdrawn', path: waiter.call.scope.path });
+    this.tellWithdrawn(waiter);
   }
 }

@@ -5,7 +5,7 @@ import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw
 import { GateBase, guarded } from './gateBase.js';
 import { LiveList } from './liveList.js';
 import { lockModes, LockTable, type Claim, type KeyUse, type LockKeys } from './lockTable.js';
-import { Waiter } from './waitingLine.js';
+import { Turn } from './turn.js';
 
 export type { KeyUse, LockKeys };
 
@@ -19,29 +19,9 @@ export interface KeyedLockSnapshot {
 }
 
 /** One caller: first in the lines of its keys, then their holder. */
-class LockLease extends Waiter {
-  claim: Claim<LockLease> | undefined = undefined;
-  private end: CallEnd | undefined = undefined;
-
-  constructor(
-    private readonly lock: KeyedLock,
-    call: Call,
-    caller: Caller,
-  ) {
-    super(call, caller, 0, undefined);
-  }
-
-  settle(end: CallEnd): void {
-    this.end = end;
-  }
-
-  release(): void {
-    this.lock.free(this, this.end as CallEnd);
-  }
-
-  pump(): void {
-    this.lock.pump();
-  }
+type LockTurn = Turn<LockHold>;
+interface LockHold {
+  claim: Claim<LockTurn> | undefined;
 }
 
 /**
@@ -60,11 +40,11 @@ class LockLease extends Waiter {
  * A call gets all of its keys or none, so locks taken in any order cannot deadlock. It keeps them until nothing of it runs any
  * more. Bad options throw TypeError or RangeError.
  */
-export class KeyedLock extends GateBase<KeyedLockSnapshot> implements Gate<LockKeys> {
-  private readonly table = new LockTable<LockLease>();
-  private readonly line = new LiveList<LockLease>();
+export class KeyedLock extends GateBase<KeyedLockSnapshot, LockHold> implements Gate<LockKeys> {
+  private readonly table = new LockTable<LockTurn>();
+  private readonly line = new LiveList<LockTurn>();
   /** The innermost claim of each call in flight, by its scope. */
-  private readonly claims = new WeakMap<object, Claim<LockLease>>();
+  private readonly claims = new WeakMap<object, Claim<LockTurn>>();
   private granting = false;
 
   constructor(options: GateOptions = {}) {
@@ -77,12 +57,12 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot> implements Gate<LockK
       throw new BadAskError(this.name, what, range, got);
     });
     const holder = call.heldAbove(this);
-    const lease = new LockLease(this, call, caller);
-    const claim = this.table.claim(lease, lockModes(ask), holder && this.claimAbove(call));
+    const turn: LockTurn = new Turn(this, call, caller, { claim: undefined });
+    const claim = this.table.claim(turn, lockModes(ask), holder && this.claimAbove(call));
     if (claim === undefined) throw new ReentrantAcquireError(this.name, call.scope.path, holder ?? []);
-    lease.claim = claim;
-    if (!claim.held) return this.wait(lease);
-    this.grant(lease);
+    turn.hold.claim = claim;
+    if (!claim.held) return this.wait(turn);
+    this.grant(turn);
     return nothing;
   }
 
@@ -91,24 +71,25 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot> implements Gate<LockK
     return { name, held: live.length, waiting: line.length, keys: this.table.uses() };
   }
 
-  /** Gives the keys back; whoever waits comes in after downstream was told, or in this frame if the call was cancelled. */
-  free(lease: LockLease, end: CallEnd): void {
-    const { claim, call } = lease;
-    if (claim === undefined || !this.live.remove(lease)) return;
+  /** @internal Gives the keys back; whoever waits comes in after downstream was told, or in this frame if the call was cancelled. */
+  override left(turn: LockTurn, end: CallEnd): void {
+    const { hold, call } = turn;
+    const { claim } = hold;
+    if (claim === undefined || !this.live.remove(turn)) return;
     this.table.drop(claim);
     if (claim.above?.owner.call === call) this.claims.set(call.scope, claim.above);
     else this.claims.delete(call.scope);
-    this.tellSettled(lease, end);
+    this.tellSettled(turn, end);
     if (end.kind === 'cancelled') this.pumpSoon();
   }
 
-  /** Lets in whoever has nobody in front any more. A loop: what a grant starts may end at once and call back in. */
-  pump(): void {
+  /** @internal Lets in whoever has nobody in front any more. A loop: what a grant starts may end at once and call back in. */
+  override pump(): void {
     if (this.granting || this.disposed) return;
     this.granting = true;
     try {
-      for (let lease = this.next(); lease !== undefined; lease = this.next()) {
-        const granted = lease;
+      for (let turn = this.next(); turn !== undefined; turn = this.next()) {
+        const granted = turn;
         guarded(this.scheduler, () => this.grant(granted));
       }
     } finally {
@@ -122,42 +103,39 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot> implements Gate<LockK
   }
 
   protected override refuseWaiting(error: () => Error): void {
-    for (const lease of this.line.all()) if (this.leave(lease)) this.refuse(lease.call, lease.caller, error());
+    for (const turn of this.line.all()) if (this.leave(turn)) this.refuse(turn.call, turn.caller, error());
   }
 
-  private next(): LockLease | undefined {
+  private next(): LockTurn | undefined {
     if (this.disposed) return undefined;
-    const lease = this.table.next()?.owner;
-    if (lease !== undefined) this.line.remove(lease);
-    return lease;
+    const turn = this.table.next()?.owner;
+    if (turn !== undefined) this.line.remove(turn);
+    return turn;
   }
 
-  private grant(lease: LockLease): void {
-    const { call, caller, claim } = lease;
-    this.live.add(lease);
-    this.claims.set(call.scope, claim as Claim<LockLease>);
-    this.tellAdmitted(lease);
-    caller.granted(lease);
+  private grant(turn: LockTurn): void {
+    this.claims.set(turn.call.scope, turn.hold.claim as Claim<LockTurn>);
+    this.pass(turn);
   }
 
-  private wait(lease: LockLease): Withdraw {
-    lease.since = this.timer.now();
-    this.line.add(lease);
-    if (this.watched) this.tell({ type: 'queued', path: lease.call.scope.path, waiting: this.line.length });
-    return () => this.withdraw(lease);
+  private wait(turn: LockTurn): Withdraw {
+    turn.since = this.timer.now();
+    this.line.add(turn);
+    this.tellQueued(turn, this.line.length);
+    return () => this.withdraw(turn);
   }
 
-  private withdraw(lease: LockLease): void {
-    if (!this.leave(lease)) return;
+  private withdraw(turn: LockTurn): void {
+    if (!this.leave(turn)) return;
     if (this.line.length === 0) this.timer.stop();
     else this.pumpSoon();
-    if (this.watched) this.tell({ type: 'withdrawn', path: lease.call.scope.path });
+    this.tellWithdrawn(turn);
   }
 
   /** Takes a waiter out; whether it was waiting. */
-  private leave(lease: LockLease): boolean {
-    if (!this.line.remove(lease)) return false;
-    this.table.drop(lease.claim as Claim<LockLease>);
+  private leave(turn: LockTurn): boolean {
+    if (!this.line.remove(turn)) return false;
+    this.table.drop(turn.hold.claim as Claim<LockTurn>);
     return true;
   }
 
@@ -165,7 +143,7 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot> implements Gate<LockK
     if (this.table.moved && !this.granting) this.timer.wakeSoon();
   }
 
-  private claimAbove(call: Call): Claim<LockLease> | undefined {
+  private claimAbove(call: Call): Claim<LockTurn> | undefined {
     for (let scope: ScopeNode | undefined = call.scope as unknown as ScopeNode; scope !== undefined; scope = scope.up) {
       const claim = this.claims.get(scope);
       if (claim !== undefined) return claim;

@@ -65,11 +65,15 @@ export class LedgerNode {
 
   /** Sets the amounts aside on the whole path, or nowhere. A call that was charged already, by its id, needs nothing. */
   reserve(amounts: Amounts, id?: string): Reservation | Shortage {
-    const held = id !== undefined && this.charged.has(id) ? undefined : amounts;
-    const shortage = held && this.shortage(held);
-    if (shortage !== undefined) return shortage;
-    if (held !== undefined) this.hold(held);
-    return new Reservation(this, held ?? NOTHING, id);
+    const charged = id !== undefined && this.charged.has(id);
+    return (charged ? undefined : this.shortage(amounts)) ?? this.take(amounts, id);
+  }
+
+  /** The same where there is room. */
+  take(amounts: Amounts, id?: string): Reservation {
+    const held = id !== undefined && this.charged.has(id) ? NOTHING : amounts;
+    if (held !== NOTHING) this.hold(held);
+    return new Reservation(this, held, id);
   }
 
   hold(amounts: Amounts): void {

@@ -1,10 +1,11 @@
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { GateBase, guarded } from './gateBase.js';
 import { RetryJudge, type RetryVerdict } from './retryJudge.js';
-import { RetryLease } from './retryLease.js';
+import { RetryCase, type RetryTurn } from './retryCase.js';
 import { RetryLine } from './retryLine.js';
 import { checkRetryAsk, checkRetryOptions, makeRetryState, type RetryAsk, type RetryGateOptions } from './retryOptions.js';
 import type { RetryPhase, RetryState } from './retryState.js';
+import { Turn } from './turn.js';
 
 export interface RetrySnapshot {
   readonly name: string;
@@ -55,7 +56,7 @@ const WHO = 'RetryGate';
  * throttles may make the pause longer, but do not count as another one. Bad options throw TypeError or RangeError. One
  * timer, and none while nobody waits.
  */
-export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk> {
+export class RetryGate extends GateBase<RetrySnapshot, RetryCase> implements Gate<RetryAsk> {
   private readonly maxElapsedMs: number;
   private readonly machine: RetryState;
   private readonly court: RetryJudge;
@@ -73,9 +74,10 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
     this.advance();
     this.checkOpen();
     checkRetryAsk(this.name, ask);
-    const lease = new RetryLease(this, ask, call, caller);
-    if (this.line.length > 0 || !this.machine.room) return this.park(lease);
-    this.grant(lease);
+    const turn: RetryTurn = new Turn(this, call, caller, new RetryCase(ask));
+    turn.hold.of = turn;
+    if (this.line.length > 0 || !this.machine.room) return this.park(turn);
+    this.grant(turn);
     return nothing;
   }
 
@@ -90,99 +92,100 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
     return { name, state, epoch, level, retryAfterMs, allowed, probing, inFlight: this.live.length, waiting, backingOff, retriesLeft };
   }
 
-  // For its leases
+  // For its turns
 
   /** @internal */
-  ended(lease: RetryLease, end: CallEnd): (() => Withdraw) | void {
-    if (!this.live.remove(lease)) return undefined;
+  override ended(turn: RetryTurn, end: CallEnd): (() => Withdraw) | void {
+    if (!this.live.remove(turn)) return undefined;
+    const { hold } = turn;
     this.advance();
-    if (end.kind === 'failed' && !this.disposed) return this.failed(lease, end);
-    if (end.kind === 'completed' || end.emitted > lease.emitted) this.machine.succeeded(lease);
-    else this.machine.left(lease);
+    if (end.kind === 'failed' && !this.disposed) return this.failed(turn, end);
+    if (end.kind === 'completed' || end.emitted > hold.emitted) this.machine.succeeded(hold);
+    else this.machine.left(hold);
     this.relax();
-    this.tellSettled(lease, end);
+    this.tellSettled(turn, end);
     if (end.kind === 'cancelled') this.arm();
     return undefined;
   }
 
-  /** @internal Downstream has heard of an end: who waits comes in at the end of this frame, so that a throttle in it counts first. */
-  letIn(): void {
+  /** @internal Who waits comes in at the end of this frame, so that a throttle in it counts first. */
+  override pump(): void {
     this.arm();
   }
 
   // An attempt has failed
 
   /** What a callback throws fails this call only. */
-  private failed(lease: RetryLease, end: CallEnd): (() => Withdraw) | void {
+  private failed(turn: RetryTurn, end: CallEnd): (() => Withdraw) | void {
     const now = this.timer.now();
     let verdict: RetryVerdict;
     try {
-      verdict = this.judge(lease, end, now);
+      verdict = this.judge(turn, end, now);
     } catch (error) {
-      this.machine.left(lease);
-      this.tellSettled(lease, end);
-      return () => this.fail(lease, error);
+      this.machine.left(turn.hold);
+      this.tellSettled(turn, end);
+      return () => this.fail(turn, error);
     }
     this.relax();
-    this.tellVerdict(lease, end, verdict, now);
+    this.tellVerdict(turn, end, verdict, now);
     const { refused, instead, parks, nextAt } = verdict;
-    if (instead !== undefined) return () => this.fail(lease, instead);
+    if (instead !== undefined) return () => this.fail(turn, instead);
     if (refused !== undefined) return undefined;
-    return () => (parks ? this.park(lease) : this.backOff(lease, nextAt));
+    return () => (parks ? this.park(turn) : this.backOff(turn, nextAt));
   }
 
-  private judge(lease: RetryLease, { error, emitted }: CallEnd, now: number): RetryVerdict {
-    const deadlineAt = now + lease.call.scope.remaining();
-    const verdict = this.court.judge(lease, { error, emitted, now, wallNow: this.scheduler.now(), deadlineAt });
-    lease.error = error;
-    lease.emitted = emitted;
+  private judge({ call, hold }: RetryTurn, { error, emitted }: CallEnd, now: number): RetryVerdict {
+    const deadlineAt = now + call.scope.remaining();
+    const verdict = this.court.judge(hold, { error, emitted, now, wallNow: this.scheduler.now(), deadlineAt });
+    hold.error = error;
+    hold.emitted = emitted;
     return verdict;
   }
 
-  private tellVerdict(lease: RetryLease, end: CallEnd, { refused, nextAt, paused }: RetryVerdict, now: number): void {
+  private tellVerdict(turn: RetryTurn, end: CallEnd, { refused, nextAt, paused }: RetryVerdict, now: number): void {
     if (!this.watched) return;
-    const { attempts: attempt, error } = lease;
-    const { path } = lease.call.scope;
-    this.tellSettled(lease, end);
+    const { attempts: attempt, error } = turn.hold;
+    const { path } = turn.call.scope;
+    this.tellSettled(turn, end);
     if (paused) this.tell({ type: 'paused', ms: this.machine.until - now, waiting: this.line.length, cause: error });
     if (refused === undefined) this.tell({ type: 'retry', path, attempt, delayMs: nextAt - now, error });
     else this.tell({ type: 'retry', path, attempt, delayMs: 0, refused, error });
   }
 
-  private fail(lease: RetryLease, error: unknown): Withdraw {
-    lease.caller.refused(error as Error);
+  private fail({ caller }: RetryTurn, error: unknown): Withdraw {
+    caller.refused(error as Error);
     return nothing;
   }
 
   // Waiting
 
-  private park(lease: RetryLease): Withdraw {
+  private park(turn: RetryTurn): Withdraw {
     this.checkOpen();
-    lease.since ??= this.timer.now();
-    this.line.stand(lease);
+    turn.since ??= this.timer.now();
+    this.line.stand(turn);
     this.arm();
-    this.tellQueued(lease);
-    return () => this.withdraw(lease);
+    this.tellQueued(turn, this.line.length);
+    return () => this.withdraw(turn);
   }
 
-  private backOff(lease: RetryLease, until: number): Withdraw {
+  private backOff(turn: RetryTurn, until: number): Withdraw {
     this.checkOpen();
-    lease.since = this.timer.now();
-    this.line.wait(lease, until);
+    turn.since = this.timer.now();
+    this.line.wait(turn, until);
     this.arm();
-    return () => this.withdraw(lease);
+    return () => this.withdraw(turn);
   }
 
-  private withdraw(lease: RetryLease): void {
-    if (!this.line.remove(lease)) return;
+  private withdraw(turn: RetryTurn): void {
+    if (!this.line.remove(turn)) return;
     this.arm();
-    if (this.watched) this.tell({ type: 'withdrawn', path: lease.call.scope.path });
+    this.tellWithdrawn(turn);
   }
 
   protected override refuseWaiting(error: () => Error): void {
-    for (let lease = this.line.first; lease !== undefined; lease = this.line.first) {
-      this.line.remove(lease);
-      this.refuse(lease.call, lease.caller, error());
+    for (let { first } = this.line; first !== undefined; { first } = this.line) {
+      this.line.remove(first);
+      this.refuse(first.call, first.caller, error());
     }
   }
 
@@ -191,64 +194,58 @@ export class RetryGate extends GateBase<RetrySnapshot> implements Gate<RetryAsk>
   protected override onWake(): void {
     this.advance();
     this.takeDue();
-    this.pump();
+    this.letIn();
   }
 
   private advance(): void {
-    if (!this.disposed && this.machine.advance(this.timer.now())) this.tell({ type: 'resumed' });
+    if (!this.disposed && this.machine.phase !== 'open' && this.machine.advance(this.timer.now())) this.tell({ type: 'resumed' });
   }
 
   /** Retries whose time has come stand in the line like everybody else. */
   private takeDue(): void {
     const now = this.timer.now();
     const due = this.line.takeDue(now);
-    const inTime = due.filter((lease) => lease.giveUpAt > now);
-    for (const lease of inTime) this.line.stand(lease);
-    if (!this.machine.room) for (const lease of inTime) if (this.line.stands(lease)) this.tellQueued(lease);
-    for (const lease of due) if (lease.giveUpAt <= now) this.giveUp(lease);
+    const inTime = due.filter(({ hold }) => hold.giveUpAt > now);
+    for (const turn of inTime) this.line.stand(turn);
+    if (!this.machine.room) for (const turn of inTime) if (this.line.stands(turn)) this.tellQueued(turn, this.line.length);
+    for (const turn of due) if (turn.hold.giveUpAt <= now) this.giveUp(turn);
   }
 
-  private giveUp(lease: RetryLease): void {
-    const { attempts: attempt, error, call } = lease;
+  private giveUp({ hold, call, caller }: RetryTurn): void {
+    const { attempts: attempt, error } = hold;
     if (this.watched) this.tell({ type: 'retry', path: call.scope.path, attempt, delayMs: 0, refused: 'elapsed', error });
-    guarded(this.scheduler, () => lease.caller.refused(error as Error));
+    guarded(this.scheduler, () => caller.refused(error as Error));
   }
 
   /** Lets in whoever may go, in turn. A loop: what a grant starts may end at once. */
-  private pump(): void {
-    for (let lease = this.next(); lease !== undefined; lease = this.next()) {
-      const granted = lease;
+  private letIn(): void {
+    for (let turn = this.next(); turn !== undefined; turn = this.next()) {
+      const granted = turn;
       this.line.remove(granted);
       guarded(this.scheduler, () => this.grant(granted));
     }
     this.arm();
   }
 
-  private next(): RetryLease | undefined {
+  private next(): RetryTurn | undefined {
     return this.machine.room ? this.line.head : undefined;
   }
 
-  private grant(lease: RetryLease): void {
+  private grant(turn: RetryTurn): void {
+    const { hold } = turn;
     const now = this.timer.now();
-    this.machine.take(lease, now);
-    this.live.add(lease);
-    if (lease.attempts++ === 0) this.begin(lease, now);
-    this.tellAdmitted(lease);
-    lease.since = undefined;
-    lease.caller.granted(lease);
+    this.machine.take(hold, now);
+    if (hold.attempts++ === 0) this.first(hold, now);
+    this.pass(turn);
   }
 
-  private begin(lease: RetryLease, now: number): void {
-    lease.giveUpAt = now + (lease.ask.maxElapsedMs ?? this.maxElapsedMs);
+  private first(hold: RetryCase, now: number): void {
+    hold.giveUpAt = now + (hold.ask.maxElapsedMs ?? this.maxElapsedMs);
     this.court.budget?.deposit(now);
   }
 
   private relax(): void {
     if (this.line.length === 0) this.machine.relax();
-  }
-
-  private tellQueued(lease: RetryLease): void {
-    if (this.watched) this.tell({ type: 'queued', path: lease.call.scope.path, waiting: this.line.length });
   }
 
   /** Sees to it that the timer rings when somebody can go on, in this frame if that is now; never if nobody waits. */

@@ -1,14 +1,14 @@
 import { DueQueue } from './dueQueue.js';
 import { LiveList } from './liveList.js';
-import type { RetryLease } from './retryLease.js';
+import type { RetryCase, RetryTurn } from './retryCase.js';
 
 /** Who waits at a retry gate: those in the line, first come first served, and those who wait alone for the time of their retry. */
 export class RetryLine {
   /** Who waits alone. */
   alone = 0;
-  private readonly line: LiveList<RetryLease> = new LiveList();
+  private readonly line: LiveList<RetryTurn> = new LiveList();
   /** Retries that wait for their time, and those in the line that do not wait for ever. */
-  private readonly due: DueQueue<RetryLease> = new DueQueue();
+  private readonly due: DueQueue<RetryCase> = new DueQueue();
 
   /** How many stand in the line. */
   get length(): number {
@@ -16,13 +16,13 @@ export class RetryLine {
   }
 
   /** Whose turn it is. */
-  get head(): RetryLease | undefined {
+  get head(): RetryTurn | undefined {
     return this.line.oldest;
   }
 
   /** Anybody at all, those in the line first. */
-  get first(): RetryLease | undefined {
-    return this.line.oldest ?? this.due.first;
+  get first(): RetryTurn | undefined {
+    return this.line.oldest ?? this.due.first?.of;
   }
 
   /** When somebody's time comes. */
@@ -31,41 +31,41 @@ export class RetryLine {
   }
 
   /** Adds it at the end of the line, for as long as its patience lasts. */
-  stand(lease: RetryLease): void {
-    this.line.add(lease);
-    if (lease.giveUpAt < Infinity) this.schedule(lease, lease.giveUpAt);
+  stand(turn: RetryTurn): void {
+    this.line.add(turn);
+    if (turn.hold.giveUpAt < Infinity) this.schedule(turn, turn.hold.giveUpAt);
   }
 
-  wait(lease: RetryLease, until: number): void {
+  wait(turn: RetryTurn, until: number): void {
     this.alone++;
-    this.schedule(lease, until);
+    this.schedule(turn, until);
   }
 
-  stands(lease: RetryLease): boolean {
-    return (lease.list as unknown) === this.line;
+  stands(turn: RetryTurn): boolean {
+    return this.line.has(turn);
   }
 
   /** Takes it out from wherever it waits; whether it did. */
-  remove(lease: RetryLease): boolean {
-    const stood = this.line.remove(lease);
-    if (!stood && lease.slot < 0) return false;
+  remove(turn: RetryTurn): boolean {
+    const stood = this.line.remove(turn);
+    if (!stood && turn.hold.slot < 0) return false;
     if (!stood) this.alone--;
-    this.due.remove(lease);
+    this.due.remove(turn.hold);
     return true;
   }
 
   /** Takes out those whose time has come, in the order of their times. */
-  takeDue(now: number): RetryLease[] {
-    const due: RetryLease[] = [];
-    for (let lease = this.due.first; lease !== undefined && lease.dueAt <= now; lease = this.due.first) {
-      this.remove(lease);
-      due.push(lease);
+  takeDue(now: number): RetryTurn[] {
+    const due: RetryTurn[] = [];
+    for (let { first } = this.due; first !== undefined && first.dueAt <= now; { first } = this.due) {
+      this.remove(first.of);
+      due.push(first.of);
     }
     return due;
   }
 
-  private schedule(lease: RetryLease, at: number): void {
-    lease.dueAt = at;
-    this.due.add(lease);
+  private schedule({ hold }: RetryTurn, at: number): void {
+    hold.dueAt = at;
+    this.due.add(hold);
   }
 }

@@ -4,7 +4,7 @@ import { classifyError } from './classifyError.js';
 import { BadAskError, BulkheadFullError, PermitsExceedLimitError, ReentrantAcquireError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { LineGate } from './gateBase.js';
-import { Waiter } from './waitingLine.js';
+import { Turn } from './turn.js';
 
 export interface SemaphoreOptions extends GateOptions {
   /** How many permits there are: an integer, 0 or more, or Infinity. 0 lets nobody in until it is raised. */
@@ -40,33 +40,8 @@ export interface SemaphoreSnapshot {
 
 const WHO = 'Semaphore';
 
-/** One caller: first in the line, then the holder of its permits. */
-class Permit extends Waiter {
-  private end: CallEnd | undefined = undefined;
-
-  constructor(
-    private readonly semaphore: Semaphore,
-    readonly permits: number,
-    call: Call,
-    caller: Caller,
-    priority: number,
-    key: string | undefined,
-  ) {
-    super(call, caller, priority, key);
-  }
-
-  settle(end: CallEnd): void {
-    this.end = end;
-  }
-
-  release(): void {
-    this.semaphore.give(this, this.end as CallEnd);
-  }
-
-  pump(): void {
-    this.semaphore.open();
-  }
-}
+/** One caller: it waits for so many permits, then holds them. */
+type Permits = Turn<number>;
 
 /**
  * A counting semaphore: so many calls at once, and no more. A call keeps its permits until nothing of it runs any more, so
@@ -83,7 +58,7 @@ class Permit extends Waiter {
  * The line is first come first served; a call that needs many permits is not overtaken by small ones. Bad options throw
  * TypeError or RangeError. Needs no timer but for the slow start.
  */
-export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Gate<PermitAsk> {
+export class Semaphore extends LineGate<SemaphoreSnapshot, number> implements Gate<PermitAsk> {
   private size: number;
   private taken = 0;
   private since: number | undefined = undefined;
@@ -116,22 +91,22 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     checkCount(WHO, 'limit', limit, 0, true);
     if (limit > 0) checkWithin(this.aimd, limit);
     this.resize(limit);
-    for (const permit of this.line.all()) if (this.never(permit.permits)) this.expel(permit, this.tooMany(permit.permits));
+    for (const turn of this.line.all()) if (this.never(turn.hold)) this.expel(turn, this.tooMany(turn.hold));
     this.pump();
   }
 
   enter(ask: PermitAsk, call: Call, caller: Caller): Withdraw {
-    let permit: Permit;
+    let turn: Permits;
     try {
-      permit = this.permit(ask, call, caller);
+      turn = this.turn(ask, call, caller);
     } catch (error) {
       this.refuse(call, caller, error as Error);
       return nothing;
     }
-    return this.admit(permit);
+    return this.admit(turn);
   }
 
-  private permit(ask: PermitAsk, call: Call, caller: Caller): Permit {
+  private turn(ask: PermitAsk, call: Call, caller: Caller): Permits {
     this.checkOpen();
     if (typeof ask !== 'object' || ask === null) throw new BadAskError(this.name, 'what is asked', 'an object', ask);
     const permits = askCount(this.name, 'permits', ask.permits ?? 1, 1);
@@ -140,7 +115,7 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     const holder = call.heldAbove(this);
     if (holder !== undefined) throw new ReentrantAcquireError(this.name, call.scope.path, holder);
     if (this.never(permits)) throw this.tooMany(permits);
-    return new Permit(this, permits, call, caller, priority, ask.key);
+    return new Turn(this, call, caller, permits, priority, ask.key);
   }
 
   snapshot(): SemaphoreSnapshot {
@@ -152,17 +127,15 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     return this.taken >= this.allowed;
   }
 
-  protected fits(permit: Permit): boolean {
+  protected fits({ hold: permits }: Permits): boolean {
     // The first that could be let in begins the slow start, so that one which needs more than its first step waits for the next.
     if (this.slowStart !== undefined && this.size > 0) this.since ??= this.timer.now();
-    return this.taken + permit.permits <= this.allowed || (this.taken === 0 && this.aimd !== undefined && this.size > 0);
+    return this.taken + permits <= this.allowed || (this.taken === 0 && this.aimd !== undefined && this.size > 0);
   }
 
-  protected grant(permit: Permit): void {
-    this.taken += permit.permits;
-    this.live.add(permit);
-    this.tellAdmitted(permit);
-    permit.caller.granted(permit);
+  protected grant(turn: Permits): void {
+    this.taken += turn.hold;
+    this.pass(turn);
   }
 
   protected override refusal(): Error | undefined {
@@ -177,23 +150,19 @@ export class Semaphore extends LineGate<Permit, SemaphoreSnapshot> implements Ga
     return Math.max(now + 1, since + (Math.floor((now - since) / slowStart.everyMs) + 1) * slowStart.everyMs);
   }
 
-  /** Takes permits back; whoever waits comes in after downstream was told, or in this frame if the call was cancelled. */
-  give(permit: Permit, end: CallEnd): void {
+  /** @internal Takes permits back; whoever waits comes in after downstream was told, or in this frame if the call was cancelled. */
+  override left(turn: Permits, end: CallEnd): void {
     const { aimd } = this;
-    if (!this.live.remove(permit)) return;
+    if (!this.live.remove(turn)) return;
     const inFlight = this.taken;
-    this.taken -= permit.permits;
+    this.taken -= turn.hold;
     if (aimd !== undefined && this.size > 0 && end.started && end.kind !== 'cancelled') {
       const kind = end.kind === 'failed' ? classifyError(end.error) : undefined;
       if (kind === undefined || kind === 'throttle' || kind === 'transient')
         this.resize(aimd.next(this.size, inFlight, kind !== undefined));
     }
-    this.tellSettled(permit, end);
+    this.tellSettled(turn, end);
     if (end.kind === 'cancelled') this.pumpSoon();
-  }
-
-  open(): void {
-    this.pump();
   }
 
   private resize(limit: number): void {

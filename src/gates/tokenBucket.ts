@@ -1,11 +1,13 @@
 import { type BucketCost, CostReader } from './bucketCost.js';
 import { type BucketFeedback, type DrainOptions, readDrain, readFeedback } from './bucketFeedback.js';
-import { BucketLine, BucketWaiter } from './bucketLine.js';
+import type { LimitFeedback } from './bucketLimits.js';
+import { BucketLine, type BucketTurn, Share } from './bucketLine.js';
 import type { TokenBucketOptions } from './bucketOptions.js';
 import { left, limitSnapshots, type TokenBucketSnapshot } from './bucketSnapshot.js';
 import { finalUse, mergeUse, type OnBucketCancel } from './bucketUse.js';
 import { BadAskError, CostExceedsCapacityError } from './errors.js';
 import { type Call, type CallEnd, type Caller, type Gate, nothing, type Withdraw } from './gate.js';
+import { Turn } from './turn.js';
 
 /** What a call asks of a bucket. */
 export interface BucketAsk {
@@ -20,35 +22,6 @@ export interface BucketAsk {
 }
 
 const WHO = 'TokenBucket';
-
-/** One caller: first in the line, then what it has paid. */
-class Turn extends BucketWaiter {
-  reported: (number | undefined)[] | undefined = undefined;
-  readonly onCancel: OnBucketCancel;
-
-  constructor(
-    private readonly bucket: TokenBucket,
-    costs: readonly number[],
-    call: Call,
-    caller: Caller<void, BucketCost>,
-    { priority = 0, key, onCancel = 'keep' }: BucketAsk,
-  ) {
-    super(call, caller, priority, key, costs);
-    this.onCancel = onCancel;
-  }
-
-  report(use: BucketCost): void {
-    this.reported = mergeUse(this.reported, this.bucket.readUse(use));
-  }
-
-  settle(end: CallEnd): void {
-    this.bucket.settle(this, end);
-  }
-
-  pump(): void {
-    this.bucket.proceed();
-  }
-}
 
 /**
  * A token bucket: a call pays its cost before it starts, and waits in line until the bucket has refilled that much. With
@@ -72,7 +45,7 @@ class Turn extends BucketWaiter {
  * The line is first come first served within a priority and a key; a call with a large cost is not overtaken by small ones.
  * Levels are exact integers. Bad options throw TypeError or RangeError. One timer, and none while nobody waits.
  */
-export class TokenBucket extends BucketLine<Turn, TokenBucketSnapshot> implements Gate<BucketAsk, void, BucketCost> {
+export class TokenBucket extends BucketLine<TokenBucketSnapshot> implements Gate<BucketAsk, void, BucketCost> {
   private readonly reader: CostReader;
   private readonly unknown: readonly undefined[];
 
@@ -90,14 +63,14 @@ export class TokenBucket extends BucketLine<Turn, TokenBucketSnapshot> implement
   enter(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): Withdraw {
     this.checkOpen();
     this.now();
-    let turn: Turn;
+    let turn: BucketTurn;
     try {
       turn = this.turn(ask, call, caller);
     } catch (error) {
       this.refuse(call, caller, error as Error);
       return nothing;
     }
-    if (!free(turn.costs)) return this.lineUp(turn);
+    if (!free(turn.hold.costs)) return this.lineUp(turn);
     this.grant(turn);
     return nothing;
   }
@@ -114,24 +87,32 @@ export class TokenBucket extends BucketLine<Turn, TokenBucketSnapshot> implement
 
   /**
    * Takes over what the server says is left: downward always; upward only from the answer to a later request than any before,
-   * less what was granted after that was sent, and less what calls cost of which nothing has come back. It is for a bucket that has the server's own limits: one that is meant to
+   * less what was granted after that was sent, and less what calls cost of which nothing has come back. What the server has counted is not paid back once more. It is for a bucket that has the server's own limits: one that is meant to
    * stay below them is lifted to them, unless `sentSeq` is left out.
    */
   sync(feedback: BucketFeedback): void {
     const said = readFeedback(WHO, this.limits.names, feedback);
     const now = this.now();
     const changed: number[] = [];
+    const open = this.live
+      .all()
+      .map(({ hold }) => hold)
+      .filter(({ reported }) => reported === undefined);
     said.forEach((each, i) => {
-      if (each !== undefined && this.limits.sync(i, each, feedback.sentSeq, now, this.unanswered(i))) changed.push(i);
+      if (each !== undefined && this.follow(i, each, feedback.sentSeq, now, open)) changed.push(i);
     });
     this.tellLevels('synced', changed);
     this.pump();
   }
 
-  /** What was granted to calls of which nothing has come back, but for the one that is answered: the server may not have counted it. */
-  private unanswered(limit: number): number {
-    const [, ...others] = (this.live.all() as Turn[]).filter(({ reported }) => reported === undefined);
-    return others.reduce((sum, { costs }) => sum + (costs[limit] as number), 0);
+  /** Of the `open` calls nothing has come back. But for the first, which is answered, the server may not have counted them: they do not lift it. */
+  private follow(limit: number, said: LimitFeedback, sentSeq: number | undefined, now: number, open: readonly Share[]): boolean {
+    const level = this.limits.level(limit);
+    const before = level.value;
+    const unanswered = open.slice(1).reduce((sum, { costs }) => sum + (costs[limit] as number), 0);
+    if (!this.limits.sync(limit, said, sentSeq, now, unanswered)) return false;
+    if (sentSeq !== undefined) for (const share of level.value < before ? open : open.slice(0, 1)) (share.counted ??= new Set()).add(limit);
+    return true;
   }
 
   snapshot(): TokenBucketSnapshot {
@@ -149,48 +130,45 @@ export class TokenBucket extends BucketLine<Turn, TokenBucketSnapshot> implement
   }
 
   /** @internal */
-  readUse(use: BucketCost): (number | undefined)[] {
-    return this.reader.read('use', use, this.unknown);
+  override used({ hold }: BucketTurn, use: BucketCost): void {
+    hold.reported = mergeUse(hold.reported, this.reader.read('use', use, this.unknown));
   }
 
   /** @internal Pays back or charges what the call has used in the end. */
-  settle(turn: Turn, end: CallEnd): void {
+  override ended(turn: BucketTurn, end: CallEnd): void {
     if (!this.live.remove(turn)) return;
-    const { costs, reported, onCancel } = turn;
+    const { costs, reported, counted, onCancel } = turn.hold;
     let used = costs;
     try {
       used = finalUse(costs, reported, end, onCancel, this.reader);
+      if (counted !== undefined) used = used.map((each, i) => (counted.has(i) ? Math.max(each, costs[i] as number) : each));
     } finally {
       this.account(turn, end, used);
     }
   }
 
-  /** @internal */
-  proceed(): void {
-    this.pump();
-  }
-
-  protected grant(turn: Turn): void {
+  protected grant(turn: BucketTurn): void {
+    const { costs } = turn.hold;
     this.leave(turn);
-    if (!free(turn.costs)) this.limits.take(turn.costs);
-    this.live.add(turn);
-    this.tellAdmitted(turn);
-    turn.caller.granted(turn);
+    if (!free(costs)) this.limits.take(costs);
+    this.pass(turn);
   }
 
-  private turn(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): Turn {
-    const { cost, priority = 0, key } = ask;
+  private turn(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): BucketTurn {
+    const { cost, priority = 0, key, onCancel = 'keep' } = ask;
     const { name, limits, plan } = this;
     const costs = cost === undefined ? plan.costs : this.reader.read('cost', cost, plan.costs);
     if (typeof priority !== 'number' || Number.isNaN(priority)) throw new BadAskError(name, 'priority', 'a number', priority);
     if (key !== undefined && typeof key !== 'string') throw new BadAskError(name, 'key', 'a string', key);
     const small = limits.tooSmall(costs);
-    if (small === undefined) return new Turn(this, costs, call, caller, ask);
+    if (small === undefined) return new Turn(this, call, caller, new Share(costs, onCancel), priority, key);
     throw new CostExceedsCapacityError(name, limits.names[small] as string, costs[small] as number, limits.level(small).capacity);
   }
 
-  private account(turn: Turn, end: CallEnd, used: readonly number[]): void {
-    const { costs, call } = turn;
+  private account(turn: BucketTurn, end: CallEnd, used: readonly number[]): void {
+    const { call } = turn;
+    const { costs } = turn.hold;
+    if (used === costs) return this.tellSettled(turn, end);
     this.refilled();
     const dropped = this.limits.settle(costs, used);
     this.tellSettled(turn, end);

@@ -1,29 +1,17 @@
-import type { Call, Caller } from './gate.js';
-import { LiveLease, LiveList } from './liveList.js';
+import { type Linked, LiveList } from './liveList.js';
 
-/** A lease whose call may have to wait first. */
-export abstract class Waiter<Grant = void, Use = never> extends LiveLease<Grant, Use> {
-  /** When it joined the line, on the gate's clock; undefined if it did not have to. */
-  since: number | undefined = undefined;
-  /** Its number in the line, by arrival. */
-  ticket = 0;
-
-  constructor(
-    call: Call,
-    caller: Caller<Grant, Use>,
-    /** Higher goes first. */
-    readonly priority: number,
-    /** Callers of different keys take turns. */
-    readonly key: string | undefined,
-  ) {
-    super(call, caller);
-  }
+/** Who can wait in a line. */
+export interface Waiter extends Linked {
+  /** Higher goes first. */
+  readonly priority: number;
+  /** Those of different keys take turns. */
+  readonly key: string | undefined;
+  /** Its number in the line, by arrival. Belongs to the line. */
+  ticket: number;
 }
 
-type Anybody = Waiter<never>;
-
 /** Those of one key on one level, first come first served. */
-class Lane extends LiveList<Anybody> {
+class Lane extends LiveList<Waiter> {
   round: Round | undefined = undefined;
   before: Lane | undefined = undefined;
   after: Lane | undefined = undefined;
@@ -104,7 +92,7 @@ class Level {
  * Who waits at a gate: strict priorities, round robin between keys, first come first served within a key, and anybody can
  * leave from anywhere at once. Adding, leaving and serving cost the same at any length.
  */
-export class WaitingLine<W extends Anybody> {
+export class WaitingLine<W extends Waiter> {
   length = 0;
   private tickets = 0;
   /** Highest priority first. */
@@ -160,7 +148,7 @@ export class WaitingLine<W extends Anybody> {
 
   /** Who came first of all. Looks at every key. */
   get oldest(): W | undefined {
-    let oldest: Anybody | undefined;
+    let oldest: Waiter | undefined;
     for (const { lanes } of this.levels) {
       for (const { oldest: head } of lanes.values())
         if (head !== undefined && (oldest === undefined || head.ticket < oldest.ticket)) oldest = head;
@@ -170,7 +158,7 @@ export class WaitingLine<W extends Anybody> {
 
   /** Everybody, in order of arrival: a copy. */
   all(): W[] {
-    const all: Anybody[] = [];
+    const all: Waiter[] = [];
     for (const { lanes } of this.levels) for (const lane of lanes.values()) for (const waiter of lane.all()) all.push(waiter);
     return all.sort((one, other) => one.ticket - other.ticket) as W[];
   }

@@ -1,5 +1,5 @@
 import type { Observable } from 'rxjs';
-import { enter, leave } from '../core/ambient.js';
+import { ambient, enter, leave } from '../core/ambient.js';
 import { ScopeError } from '../core/errors.js';
 import type { Sink } from '../core/direct.js';
 import { Cancellation } from '../core/member.js';
@@ -8,7 +8,8 @@ import type { ScopeOptions } from '../core/options.js';
 import { OutputScope } from '../core/output.js';
 import type { CancelReason, ScopeContext } from '../core/types.js';
 import type { Call, CallEnd, Lease, Withdraw } from '../gates/gate.js';
-import { GRANTED, SETTLED, Stage, WAITING, type Plan } from './stage.js';
+import { GRANTED, SETTLED, Stage, WAITING, type Stack } from './stage.js';
+import type { Work } from './work.js';
 
 /** What the calls share that one trip stops: an error for each signal would cost more than all the rest. */
 type Sweep = (() => void)[] & { cancellation?: Cancellation };
@@ -20,7 +21,7 @@ type Sweep = (() => void)[] & { cancellation?: Cancellation };
 export class Admission<T> extends OutputScope<T, T> implements Call {
   attempt = 1;
   started = false;
-  private readonly stages: readonly Stage[];
+  private readonly stages: Stage[];
   /** How many gates have granted. */
   private passed = 0;
   /** Whether `subscribe` of the source runs right now. */
@@ -39,17 +40,26 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private settling = false;
   private last: T | undefined = undefined;
   private source: (() => Observable<T>) | undefined = undefined;
+  /** All that runs behind the gates, once it runs, where that tells of itself: see `single`. */
+  work: Work | undefined = undefined;
+  single = false;
   /** How the output ends, if it ends with an error that is not the scope's. */
   private failure: { readonly error: unknown } | undefined = undefined;
-  private readonly metered: boolean;
+  private metered = false;
   /** The guarded call around this one: while this one waits, that has not started either. */
   private readonly outer: Admission<unknown> | undefined;
 
-  constructor(out: Sink<T>, options: ScopeOptions, plans: readonly Plan[]) {
+  constructor(out: Sink<T>, options: ScopeOptions, stack: Stack) {
     super(out, options);
-    const owner = this.anybody;
-    this.stages = plans.map((plan) => new Stage(owner, plan));
-    this.metered = plans.some((plan) => plan.usage !== undefined);
+    this.stages = new Array<Stage>(sizeOf(stack));
+    let i = 0;
+    for (let at: Stack | undefined = stack; at !== undefined; at = at.inner) {
+      const { plan, single } = at;
+      if (single === true) this.single = true;
+      if (plan === undefined) continue;
+      this.stages[i++] = new Stage(this.anybody, plan);
+      if (plan.usage !== undefined) this.metered = true;
+    }
     this.outer = enclosing(this.up);
     for (let node = this.outer; node !== undefined && !node.sure; node = node.outer) {
       node.asked = true;
@@ -77,7 +87,8 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   }
 
   private holds(gate: unknown): boolean {
-    return this.stages.some((stage) => (stage.phase === GRANTED || stage.phase === SETTLED) && stage.plan.gate === gate);
+    for (const { phase, plan } of this.stages) if (plan.gate === gate && (phase === GRANTED || phase === SETTLED)) return true;
+    return false;
   }
 
   // Passing the gates
@@ -135,7 +146,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   private begun(): void {
     for (let node: Admission<unknown> | undefined = this.anybody; node !== undefined && !node.started; node = node.outer) {
       node.started = true;
-      for (const stage of node.stages) stage.tell('begin');
+      for (const stage of node.stages) stage.begin();
     }
   }
 
@@ -177,7 +188,13 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
 
   /** Whether the call may go on. */
   private meter(value: T): boolean {
-    return this.stages.every(({ plan, lease }) => plan.usage === undefined || this.charge(plan.usage, lease, value));
+    for (const { plan, lease } of this.stages) if (plan.usage !== undefined && !this.charge(plan.usage, lease, value)) return false;
+    return true;
+  }
+
+  /** What the work tells where it is not passed on, as its subscriber has left. */
+  overhears(value: unknown): void {
+    for (const { plan, lease } of this.stages) if (plan.usage !== undefined) this.charge(plan.usage, lease, value as T);
   }
 
   private charge(usage: (value: unknown) => unknown, lease: Lease<unknown> | undefined, value: T): boolean {
@@ -232,14 +249,20 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   protected override stopBody(): void {
     super.stopBody();
     this.stages[this.passed]?.leave();
-    if (this.settling || this.cancellation?.reason.kind === 'source-error') return;
+    if (this.settling || this.cancellation?.reason.kind === 'source-error' || this.work?.finishing) return;
+    this.settleCancelled();
+  }
+
+  private settleCancelled(): void {
     const end = this.ending('cancelled');
     for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.settle(end);
   }
 
   private ending(kind: CallEnd['kind']): CallEnd {
-    const { started, seen, failure, last } = this;
-    return { kind, started, emitted: seen, last, error: kind === 'failed' ? failure?.error : undefined };
+    const { seen, failure, last, work } = this;
+    const started = this.started && (work?.begun ?? !this.single);
+    const done = kind === 'cancelled' && work?.done === true;
+    return { kind, started, emitted: seen, last, error: kind === 'failed' ? failure?.error : undefined, done };
   }
 
   /** By itself, rather than because somebody stopped it. */
@@ -270,7 +293,7 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
     for (let i = this.passed - 1; i >= 0; i--) {
       const stage = this.stages[i] as Stage;
       const again = stage.settle(end);
-      stage.tell('release');
+      stage.release();
       if (again === undefined || this.silent || !this.natural) continue;
       this.passed = i;
       return again;
@@ -279,25 +302,27 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   }
 
   private releaseAll(): undefined {
-    for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.tell('release');
+    if (this.work?.finishing) this.settleCancelled();
+    for (let i = this.passed - 1; i >= 0; i--) this.stages[i]?.release();
   }
 
   private pumpFrom(first: number, end: number): void {
     this.unpumped = 0;
-    for (let i = end - 1; i >= first; i--) this.stages[i]?.tell('pump');
+    for (let i = end - 1; i >= first; i--) this.stages[i]?.pump();
   }
 
   /** The source's own error as it is; what went wrong while it was cleaned up comes with it. */
   private ownFailure(): { readonly error: unknown } | undefined {
-    const [first, ...rest] = this.extra?.errors ?? [];
+    const errors = this.extra?.errors;
+    const first = errors?.[0];
     if (first === undefined) return undefined;
-    return { error: first.phase === 'source' && rest.length === 0 ? first.error : new ScopeError(this.report(), this.name) };
+    return { error: first.phase === 'source' && errors?.length === 1 ? first.error : new ScopeError(this.report(), this.name) };
   }
 
   /** A gate wants another attempt: nothing of this one is left, so the call enters that gate once more. */
   private repeat(again: () => Withdraw, passed: number): void {
     this.reopen();
-    this.failure = undefined;
+    this.failure = this.work = undefined;
     this.settling = this.started = this.sure = this.asked = false;
     this.attempt++;
     this.opening = true;
@@ -333,6 +358,23 @@ export class Admission<T> extends OutputScope<T, T> implements Call {
   protected override get waiting(): number {
     return this.stages[this.passed]?.phase === WAITING ? 1 : 0;
   }
+}
+
+/**
+ * Lets the gates in front of a WorkObservable, whose run calls this as it begins, know how far it has come. Returns what takes in values that
+ * nobody is told any more; undefined where there are no gates.
+ */
+export function attend(work: Work): ((value: unknown) => void) | undefined {
+  const admission = enclosing(ambient.scope);
+  if (admission === undefined || !admission.single) return undefined;
+  admission.work = work;
+  return (value) => admission.overhears(value);
+}
+
+function sizeOf(stack: Stack): number {
+  let size = 0;
+  for (let at: Stack | undefined = stack; at !== undefined; at = at.inner) if (at.plan !== undefined) size++;
+  return size;
 }
 
 /** The guarded call around `scope`, if there is one. */

@@ -1,26 +1,31 @@
 import { from, type MonoTypeOperatorFunction, type Observable, type ObservableInput } from 'rxjs';
 import { DEFAULT_GRACE_MS, innermost } from '../core/call.js';
-import { DirectObservable } from '../core/direct.js';
+import { DirectObservable, type Sink } from '../core/direct.js';
 import type { ScopeNode } from '../core/node.js';
 import type { ScopeContext } from '../core/types.js';
 import { checkFunction, type ScopeOptions } from '../core/options.js';
 import type { Gate } from '../gates/gate.js';
 import { refuse } from '../gates/checks.js';
 import { Admission } from './admission.js';
-import type { Plan } from './stage.js';
+import type { Plan, Stack } from './stage.js';
+import { WorkObservable } from './work.js';
 
 /** A call behind gates. Another gate in front of it joins the stack, so that all of them share what they know of the call. */
-export class GuardedObservable<T> extends DirectObservable<T> {
+export class GuardedObservable<T> extends DirectObservable<T> implements Stack {
   constructor(
     /** Starts the call with what the innermost gate granted. */
     readonly launch: (grant: unknown) => Observable<T>,
-    readonly plans: readonly Plan[],
     readonly options: ScopeOptions,
+    readonly plan: Plan | undefined,
+    readonly inner?: Stack | undefined,
+    readonly single?: boolean | undefined,
   ) {
-    super((sink) => {
-      const admission = new Admission(sink, inheriting(options), plans);
-      admission.begin(() => launch(admission.grant));
-    });
+    super((sink) => this.open(sink));
+  }
+
+  private open(sink: Sink<T>): void {
+    const admission = new Admission(sink, inheriting(this.options), this);
+    admission.begin(() => this.launch(admission.grant));
   }
 }
 
@@ -58,14 +63,19 @@ export function gated<T, Ask, Use = never>(
   checkGate(who, gate);
   if (usage !== undefined) checkFunction(who, 'usage', usage);
   const plan = { gate, ask, usage } as Plan;
-  return (source) => behind(source, [plan]);
+  return (source) => behind(source, plan);
 }
 
-/** Puts gates in front of a call, the outermost first. */
-export function behind<T>(source: Observable<T>, plans: readonly Plan[], options: ScopeOptions = NO_OPTIONS): Observable<T> {
+/** Puts a gate in front of a call, or makes it one that gates can be put in front of. */
+export function behind<T>(
+  source: Observable<T>,
+  plan: Plan | undefined,
+  options: ScopeOptions = NO_OPTIONS,
+  single: boolean = source instanceof WorkObservable,
+): Observable<T> {
   if (source instanceof GuardedObservable && options === NO_OPTIONS)
-    return new GuardedObservable<T>(source.launch as (grant: unknown) => Observable<T>, [...plans, ...source.plans], source.options);
-  return new GuardedObservable(() => source, plans, options);
+    return new GuardedObservable<T>(source.launch as (grant: unknown) => Observable<T>, source.options, plan, source);
+  return new GuardedObservable(() => source, options, plan, undefined, single);
 }
 
 /**
@@ -109,7 +119,7 @@ export function admit<T, Ask, Use = never>(
 ): MonoTypeOperatorFunction<T> {
   const { usage, within } = options;
   const operator = gated('admit', gate, ask, usage);
-  return within === undefined ? operator : (source) => operator(behind(source, [], { within }));
+  return within === undefined ? operator : (source) => operator(behind(source, undefined, { within }));
 }
 
 /**
@@ -140,5 +150,5 @@ export function admitted<T, Ask, Grant>(
 ): Observable<T> {
   checkGate('admitted', gate);
   checkFunction('admitted', 'run', run);
-  return new GuardedObservable((grant) => from(run(grant as Grant)), [{ gate, ask }], NO_OPTIONS);
+  return new GuardedObservable((grant) => from(run(grant as Grant)), NO_OPTIONS, { gate, ask });
 }

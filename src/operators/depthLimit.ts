@@ -8,6 +8,8 @@ import type { DepthLimitError } from '../gates/errors.js';
 import { behind, GuardedObservable } from './admit.js';
 
 export interface DepthLimitOptions<R> {
+  /** Name of the call: the end of its path in errors, and what `cycles` looks for. Default: none of its own. */
+  readonly label?: string | undefined;
   /** What becomes of a call that is refused: it errors, or this goes out in its place. Default 'error'. */
   readonly onExceed?: 'error' | ((refusal: DepthLimitError) => ObservableInput<R>) | undefined;
 }
@@ -38,7 +40,7 @@ const WHO = 'depthLimit';
  *
  * @param gate - shared by the whole tree
  * @param ctx - where the call counts and runs, such as a scope's `child(label)`; default: the scope around it
- * @param options - `onExceed`: 'error' (default), or a function of the DepthLimitError that returns what goes out instead
+ * @param options - `label`: name of the call; `onExceed`: 'error' (default), or a function of the DepthLimitError that returns what goes out instead
  * @returns an operator that errors with DepthLimitError, which names the limit and the path, with ScopeCancelledError where
  * `ctx` has ended, or with ResourceDisposedError; the source is not subscribed then. Unsubscribing stops the call and
  * everything below it; each of them counts until nothing of it runs any more
@@ -49,15 +51,15 @@ export function depthLimit<T, R = never>(
   ctx?: ScopeContext,
   options: DepthLimitOptions<R> = {},
 ): OperatorFunction<T, T | R> {
-  const { onExceed = 'error' } = options;
+  const { onExceed = 'error', label } = options;
   if (typeof (gate as Partial<DepthGate> | null | undefined)?.enter !== 'function') refuse(TypeError, WHO, 'gate', 'a gate', gate);
   if (ctx !== undefined && !(ctx instanceof ScopeNode)) refuse(TypeError, WHO, 'ctx', 'a scope of this package', ctx);
-  if (onExceed === 'error') return (source) => inFront(source, gate, { ctx });
+  if (onExceed === 'error') return (source) => inFront(source, gate, { ctx, label });
   checkFunction(WHO, 'onExceed', onExceed);
   return (source) =>
     defer(() => {
       let own: DepthLimitError | undefined;
-      const call = inFront(source, gate, { ctx, onRefused: (refusal) => (own = refusal) });
+      const call = inFront(source, gate, { ctx, label, onRefused: (refusal) => (own = refusal) });
       return call.pipe(catchError((error: unknown) => (error === own && own !== undefined ? onExceed(own) : throwError(() => error))));
     });
 }
@@ -65,8 +67,8 @@ export function depthLimit<T, R = never>(
 function inFront<T>(source: Observable<T>, gate: DepthGate, ask: DepthAsk): Observable<T> {
   const plan = { gate, ask } as never;
   const within = ask.ctx;
-  if (within === undefined) return behind(source, [plan]);
+  if (within === undefined) return behind(source, plan);
   const joins = source instanceof GuardedObservable && (source.options.within ?? within) === within;
-  if (!joins) return behind(source, [plan], { within });
-  return new GuardedObservable<T>(source.launch, [plan, ...source.plans], { ...source.options, within });
+  if (!joins) return behind(source, plan, { within });
+  return new GuardedObservable<T>(source.launch, { ...source.options, within }, plan, source);
 }

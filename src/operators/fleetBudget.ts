@@ -1,7 +1,7 @@
 import type { MonoTypeOperatorFunction } from 'rxjs';
 import { checkChoice, checkFunction } from '../core/options.js';
 import type { Charged, ChargeRules, Usage } from '../gates/budgetCharge.js';
-import type { BudgetAsk } from '../gates/budgetLease.js';
+import type { BudgetAsk } from '../gates/budgetStake.js';
 import { checkEstimate } from '../gates/budgetLimits.js';
 import { refuse } from '../gates/checks.js';
 import type { BudgetNode } from '../gates/fleetBudget.js';
@@ -56,10 +56,10 @@ const WHO = 'fleetBudget';
  */
 export function fleetBudget<T>(budget: BudgetNode, options: FleetBudgetCallOptions<T>): MonoTypeOperatorFunction<T> {
   if (typeof options !== 'object' || options === null) refuse(TypeError, WHO, 'options', 'an object', options);
-  const { estimate, actual, ...rules } = options;
+  const { estimate, actual, onExceed, onCancel, chargeOnError, chargeId } = options;
   checkOptions(options);
-  const ask = typeof estimate === 'function' ? (): BudgetAsk => ({ ...rules, estimate: estimate() }) : { ...rules, estimate };
-  return gated<T, BudgetAsk, Charged>(WHO, budget, ask, actual);
+  const ask = (now: number | Usage): BudgetAsk => ({ estimate: now, onExceed, onCancel, chargeOnError, chargeId });
+  return gated<T, BudgetAsk, Charged>(WHO, budget, typeof estimate === 'function' ? () => ask(estimate()) : ask(estimate), actual);
 }
 
 function checkOptions({ estimate, actual, onExceed, onCancel, chargeOnError, chargeId }: FleetBudgetCallOptions<never>): void {

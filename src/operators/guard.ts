@@ -24,6 +24,7 @@ import { fleetBudget } from './fleetBudget.js';
 import { retryThrough } from './retryThrough.js';
 import { serializeBy } from './serializeBy.js';
 import { tokenBucket } from './tokenBucket.js';
+import { WorkObservable } from './work.js';
 
 /** Puts gates in front of the call that `req` describes. `ctx` is its enclosing scope where that is not seen by itself. */
 export type Guard<Req> = <T>(req: Req, ctx?: ScopeContext) => MonoTypeOperatorFunction<T>;
@@ -147,7 +148,8 @@ function assemble<T, Req>(
   const add = <G>(gate: G | undefined, operator: (gate: G) => MonoTypeOperatorFunction<T>): void => {
     if (gate !== undefined) call = operator(gate)(call);
   };
-  let call = behind(timeoutMs === undefined ? source : source.pipe(failWithin(timeoutMs)), [], ctx === undefined ? {} : { within: ctx });
+  const limited = timeoutMs === undefined ? source : source.pipe(failWithin(timeoutMs));
+  let call = behind(limited, undefined, ctx === undefined ? {} : { within: ctx }, source instanceof WorkObservable);
   add(pick(options.bucket, req), (bucket) =>
     tokenBucket(bucket, { cost: cost === undefined ? undefined : () => cost, priority, key, settle: (value) => used(value)?.cost }),
   );

@@ -10,6 +10,14 @@ export interface Plan {
   readonly usage?: ((value: unknown) => unknown) | undefined;
 }
 
+/** Gates in front of one call: this one, and those further in. */
+export interface Stack {
+  readonly plan: Plan | undefined;
+  readonly inner?: Stack | undefined;
+  /** Whether all that runs behind them is one WorkObservable. */
+  readonly single?: boolean | undefined;
+}
+
 const IDLE = 0;
 const ENTERING = 1;
 export const WAITING = 2;
@@ -110,16 +118,32 @@ export class Stage implements Caller<unknown, unknown> {
     }
   }
 
-  /** What a gate does wrong is reported as uncaught: the call and the other gates go on. */
-  tell(what: 'begin' | 'release' | 'pump'): void {
-    if (what === 'release') this.phase = OVER;
+  begin(): void {
     try {
-      this.lease?.[what]?.();
+      this.lease?.begin?.();
     } catch (error) {
       this.report(error);
     }
   }
 
+  release(): void {
+    this.phase = OVER;
+    try {
+      this.lease?.release?.();
+    } catch (error) {
+      this.report(error);
+    }
+  }
+
+  pump(): void {
+    try {
+      this.lease?.pump?.();
+    } catch (error) {
+      this.report(error);
+    }
+  }
+
+  /** What a gate does wrong is reported as uncaught: the call and the other gates go on. */
   private report(error: unknown): void {
     this.owner.env.clock.scheduler.schedule(() => {
       throw error;

@@ -72,6 +72,6 @@ export function tokenBucket<T>(bucket: TokenBucket, options: TokenBucketCallOpti
   if (priority !== undefined) checkNumber(WHO, 'priority', priority, 'a number', (n) => !Number.isNaN(n));
   if (key !== undefined && typeof key !== 'string') refuse(TypeError, WHO, 'key', 'a string', key);
   if (onCancel !== undefined && typeof onCancel !== 'function') checkChoice(WHO, 'onCancel', onCancel, ['keep', 'refund']);
-  const ask = (now: BucketCost | undefined): BucketAsk => ({ cost: now, priority, key, onCancel });
-  return gated(WHO, bucket, typeof cost === 'function' ? () => ask(cost()) : ask(cost), settle);
+  const ask: BucketAsk = { cost: typeof cost === 'function' ? undefined : cost, priority, key, onCancel };
+  return gated(WHO, bucket, typeof cost === 'function' ? () => ({ ...ask, cost: cost() }) : ask, settle);
 }

@@ -10,11 +10,12 @@ import { agentAround, AgentScope } from './agentScope.js';
 import { checkCount, refuse } from './checks.js';
 import type { Ledger } from './conversation.js';
 import type { MessageParam } from './historyParts.js';
+import { Inbox, isBlank } from './inbox.js';
 import { begun, planTurn, type TurnOptions, type TurnPlan, type TurnTimeouts } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
 
-export interface AgentOptions extends Omit<TurnOptions, 'timeouts'> {
+export interface AgentOptions<O = unknown> extends Omit<TurnOptions<O>, 'timeouts'> {
   /** Label of the agent's scope: what paths, reports and errors call it. Default `agent`. */
   readonly name?: string | undefined;
   /** The agent ends after so many turns even if the model would go on. Default 10; Infinity may be asked for. */
@@ -22,9 +23,9 @@ export interface AgentOptions extends Omit<TurnOptions, 'timeouts'> {
   /** Time limits, nested in each other. Default: none. */
   readonly timeouts?: AgentTimeouts | undefined;
   /**
-   * Bounds of the tree of agents that start agents: `maxDepth` (0: none below this one), `maxFanOut` and `maxLive` (at once), `maxTotal` (ever), or a
-   * gate that several trees share. Agents below inherit them; one that is refused errors with DepthLimitError. Default: those of the agent around
-   * this one, if there is one.
+   * Bounds of the tree of agents that start agents: `maxDepth` (0: none below this one), `maxFanOut` and `maxLive` (at once), `maxTotal` (ever, this
+   * one included), or a gate that several trees share. They hold for all agents below; those of an agent around this one hold as well. One that is
+   * refused errors with DepthLimitError. Default: only those of the agents around it.
    */
   readonly limits?: DepthGate | Omit<DepthGateOptions, 'name'> | undefined;
   /**
@@ -41,7 +42,6 @@ export interface AgentTimeouts extends TurnTimeouts {
 }
 
 const MAX_TURNS = 10;
-const MAX_UNREAD = 1_000;
 
 /**
  * A model with tools, turn after turn, until it is done: a stream of everything that happens, in a scope of its own.
@@ -53,7 +53,7 @@ const MAX_UNREAD = 1_000;
  * (`onScope`) has closed when they have stopped. Errors with what the model's stream errors with, or with ScopeCancelledError
  * @see {@link turn} for one turn
  */
-export function agent(options: AgentOptions): Observable<AgentEvent> {
+export function agent<O = unknown>(options: AgentOptions<O>): Observable<AgentEvent<O>> {
   const { name = 'agent', maxTurns = MAX_TURNS, limits, inbox$, ...others } = options;
   if (typeof name !== 'string') refuse(TypeError, 'agent', 'name', 'a string', name);
   checkCount('agent', 'maxTurns', maxTurns);
@@ -61,29 +61,46 @@ export function agent(options: AgentOptions): Observable<AgentEvent> {
   if (limits !== undefined && !isGate(limits)) new DepthGate(limits);
   const { workflow } = others.timeouts ?? {};
   const plan = planTurn('agent', others, name);
-  const run = (own: TurnPlan, tree: DepthGate | undefined): DirectObservable<AgentEvent> =>
+  const run = (own: TurnPlan, trees: readonly DepthGate[]): DirectObservable<AgentEvent> =>
     new DirectObservable((sink) => {
-      const scope = new AgentScope(sink, own.scope, own, tree);
+      const scope = new AgentScope(sink, own.scope, own, trees);
       if (workflow !== undefined) scope.setDeadline(workflow);
       scope.begin(() => {
         scope.tellStarted();
         const ledger = own.open();
-        return ledger.continued(() => new AgentRun(own, ledger, scope, maxTurns, inbox$).events(), own.whenBusy);
+        const inbox = new Inbox(inbox$);
+        const run = new AgentRun(own, ledger, scope, maxTurns, inbox);
+        const turns = ledger.continued(
+          () => run.events(),
+          own.whenBusy,
+          () => inbox.read(),
+        );
+        return inbox.beside(turns);
       });
     });
-  return new DirectObservable((sink) => {
-    const around = agentAround(innermost(plan.scope.within as ScopeNode | undefined));
-    const tree = limits === undefined ? around?.tree : isGate(limits) ? limits : new DepthGate({ ...limits, name: 'agents' });
-    const own = begun(plan, around?.plan);
-    const bounded = tree === undefined ? run(own, undefined) : run(own, tree).pipe(depthLimit(tree, own.scope.within));
+  const events = new DirectObservable<AgentEvent>((sink) => {
+    const within = innermost(plan.scope.within as ScopeNode | undefined);
+    const around = agentAround(within);
+    const trees = bounds(around?.trees ?? [], limits, within?.depth ?? 0);
+    const limit = (inner: Observable<AgentEvent>, tree: DepthGate): Observable<AgentEvent> =>
+      inner.pipe(depthLimit(tree, plan.scope.within, { label: name }));
+    const bounded = trees.reduceRight(limit, run(begun(plan, around?.plan), trees));
     (bounded as DirectObservable<AgentEvent>).begin(sink);
   });
+  return events as Observable<AgentEvent<O>>;
+}
+
+/** What bounds an agent and those below it: whatever bounds the agents around it, and its own limits, which count from where it starts. */
+function bounds(around: readonly DepthGate[], limits: AgentOptions['limits'], depth: number): readonly DepthGate[] {
+  if (limits === undefined || around.includes(limits as DepthGate)) return around;
+  if (isGate(limits)) return [...around, limits];
+  const { maxDepth } = limits;
+  return [...around, new DepthGate({ ...limits, ...(maxDepth !== undefined && { maxDepth: maxDepth + depth }), name: 'agents' })];
 }
 
 class AgentRun {
   private turns = 0;
   private goesOn = false;
-  private readonly unread: MessageParam['content'][] = [];
   private last: (TurnEvent & { readonly type: 'turn' }) | undefined = undefined;
   private readonly usage = { input_tokens: 0, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 };
 
@@ -92,43 +109,29 @@ class AgentRun {
     private readonly ledger: Ledger,
     private readonly scope: AgentScope,
     private readonly maxTurns: number,
-    private readonly inbox$: AgentOptions['inbox$'],
+    private readonly inbox: Inbox,
   ) {}
 
   events(): Observable<AgentEvent> {
-    const { plan, ledger, scope, inbox$ } = this;
+    const { plan, ledger, scope, inbox } = this;
+    const begun = defer(() => (ledger.messages.length === 0 ? inbox.first() : EMPTY));
+    const heard = defer(() => this.readInbox());
     const turn = defer(() => new TurnRun(plan, ledger, scope, ++this.turns).events()).pipe(tap((event) => this.note(event)));
-    const turns = concat(
-      turn,
-      defer(() => this.readInbox()),
-    ).pipe(repeat({ delay: () => (this.goesOn ? of(true) : EMPTY) }));
-    const all = concat(
-      turns,
-      defer(() => of(this.done())),
-    );
-    if (inbox$ === undefined) return all;
-    return new Observable((out) => {
-      out.add(
-        inbox$.subscribe({
-          next: (content) => {
-            if (this.unread.push(content) > MAX_UNREAD)
-              out.error(new RangeError(`agent: more than ${MAX_UNREAD} messages of inbox$ wait.`));
-          },
-          error: (error: unknown) => out.error(error),
-        }),
-      );
-      out.add(all.subscribe(out));
-    });
+    const turns = concat(turn, heard).pipe(repeat({ delay: () => (this.goesOn ? of(true) : EMPTY) }));
+    const end = defer(() => of(this.done()));
+    return concat(begun, heard, turns, end);
   }
 
   /** Between turns: what people have said joins the conversation. A reply that was only paused goes on first: its own calls have no results yet. */
   private readInbox(): Observable<AgentMessage> {
-    const { unread, ledger, turns: turn } = this;
+    const { inbox, ledger, turns: turn } = this;
     const room = turn < this.maxTurns;
-    const read = room && this.last?.stop !== 'pause_turn' ? unread.splice(0) : [];
-    for (const content of read) ledger.append({ role: 'user', content });
-    this.goesOn = room && (read.length > 0 || this.last?.continues === true);
-    return from(read.map((content): AgentMessage => ({ type: 'message', turn, content })));
+    const read = room && this.last?.stop !== 'pause_turn' ? inbox.read() : [];
+    const messages = read.map((content): AgentMessage => ({ type: 'message', turn, content, ...(isBlank(content) && { ignored: true }) }));
+    const said = messages.filter(({ ignored }) => ignored !== true);
+    for (const { content } of said) ledger.say({ role: 'user', content });
+    this.goesOn = room && (said.length > 0 || this.last?.continues === true);
+    return from(messages);
   }
 
   private note(event: TurnEvent): void {
@@ -139,7 +142,7 @@ class AgentRun {
   }
 
   private done(): AgentDone {
-    const { message, continues, stop, history } = this.last as TurnEvent & { readonly type: 'turn' };
+    const { message, continues, stop, history, output } = this.last as TurnEvent & { readonly type: 'turn' };
     const text = message.content.map((block) => (block.type === 'text' ? block.text : '')).join('');
     return {
       type: 'done',
@@ -147,9 +150,10 @@ class AgentRun {
       turns: this.turns,
       message,
       text,
+      ...(output !== undefined && { output }),
       history: [...history],
       usage: { ...this.usage },
-      unread: [...this.unread],
+      unread: this.inbox.read(),
     };
   }
 }

@@ -12,7 +12,7 @@ export interface AgentUsage {
 }
 
 /** How an agent ended. */
-export interface AgentDone {
+export interface AgentDone<O = unknown> {
   readonly type: 'done';
   /** The stop reason of the last reply; `max_turns` if the model would have gone on. */
   readonly stop: Anthropic.Messages.StopReason | 'max_turns';
@@ -21,6 +21,8 @@ export interface AgentDone {
   readonly message: Anthropic.Messages.Message;
   /** The text of the last reply. */
   readonly text: string;
+  /** What the last reply says in the form that was asked for. Absent without the option `output`, and unless the model has come to its end. */
+  readonly output?: O | undefined;
   /** All messages, ready to be continued. */
   readonly history: MessageParam[];
   readonly usage: AgentUsage;
@@ -31,9 +33,11 @@ export interface AgentDone {
 /** Something that came in through `inbox$` has joined the conversation; the next turn answers it. */
 export interface AgentMessage {
   readonly type: 'message';
-  /** The turn after which it joined. */
+  /** The turn after which it joined: 0 before the first. */
   readonly turn: number;
   readonly content: MessageParam['content'];
+  /** There was nothing in it that could be sent: it has not joined. */
+  readonly ignored?: true;
 }
 
 /** An agent has begun. */
@@ -67,4 +71,4 @@ export interface AgentBelow {
 }
 
 /** What happens in an agent: the events of its turns and of the agents below it, and how it ended. */
-export type AgentEvent = TurnEvent | AgentMessage | AgentBelow | AgentDone;
+export type AgentEvent<O = unknown> = TurnEvent<O> | AgentMessage | AgentBelow | AgentDone<O>;

@@ -21,7 +21,8 @@ export class AgentScope extends CallScope<AgentEvent> {
     options: ScopeOptions,
     /** What agents below inherit. */
     readonly plan: TurnPlan,
-    readonly tree: DepthGate | undefined,
+    /** What bounds them, the outermost first. */
+    readonly trees: readonly DepthGate[],
   ) {
     super(out, options);
     this.above = agentAround(this.up);

@@ -4,8 +4,12 @@ import type { ScopeContext } from '../core/types.js';
 
 /** Throws what a wrong option throws: who was given it, its name, the allowed range, and what came instead. */
 export function refuse(kind: typeof TypeError | typeof RangeError, who: string, option: string, range: string, got: unknown): never {
-  const shown = typeof got === 'string' ? JSON.stringify(got) : typeof got === 'object' && got !== null ? 'an object' : String(got);
-  throw new kind(`${who}: ${option} must be ${range}, got ${shown}.`);
+  throw new kind(`${who}: ${option} must be ${range}, got ${shown(got)}.`);
+}
+
+/** A wrong value, in a message. */
+export function shown(got: unknown): string {
+  return typeof got === 'string' ? JSON.stringify(got) : typeof got === 'object' && got !== null ? 'an object' : String(got);
 }
 
 /** Throws unless the value is a number of milliseconds from 0 to Infinity. */

@@ -1,13 +1,14 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import { defer, finalize, type Observable } from 'rxjs';
+import { defer, finalize, NEVER, Observable, startWith, type Subscription } from 'rxjs';
 import { Semaphore } from '../gates/semaphore.js';
 import { bulkhead } from '../operators/bulkhead.js';
 import { refuse } from './checks.js';
 import { ConversationBusyError } from './errors.js';
 import { blocksOf, callIdsOf, freshId, unpaused, type MessageParam } from './historyParts.js';
+import { isBlank } from './inbox.js';
 import type { FoldedCall } from './messageFold.js';
 import { unfinished, type ToolResult } from './resultOf.js';
-import { SeenVersions } from './versions.js';
+import { SeenVersions, type Chat } from './versions.js';
 
 /** A history that turns and agents continue, and that can be looked at and sent at any moment. */
 export interface Conversation {
@@ -44,11 +45,12 @@ export class PendingCall {
 }
 
 /** What a conversation is to the turn that continues it. */
-export class Ledger implements Conversation {
+export class Ledger implements Conversation, Chat {
   busy = false;
   /** What the model knows of versions. */
   readonly versions: SeenVersions = new SeenVersions();
   private readonly settled: MessageParam[];
+  private name: string | undefined = undefined;
   private queue: Semaphore | undefined = undefined;
   private ids: Set<string> | undefined = undefined;
   private reply: MessageParam | undefined = undefined;
@@ -63,6 +65,10 @@ export class Ledger implements Conversation {
     this.settled = [...messages];
   }
 
+  get key(): string | undefined {
+    return this.shared ? (this.name ??= crypto.randomUUID()) : undefined;
+  }
+
   private get line(): Semaphore {
     return (this.queue ??= new Semaphore({ name: 'conversation', limit: 1 }));
   }
@@ -73,33 +79,60 @@ export class Ledger implements Conversation {
 
   add(...messages: readonly MessageParam[]): void {
     if (this.busy) throw new ConversationBusyError();
-    const last = messages[0]?.role === 'user' ? this.settled.pop() : undefined;
-    const said = last && unpaused(last);
-    if (said !== undefined) this.settled.push(said);
-    this.settled.push(...messages);
+    if (messages.some(({ content }) => isBlank(content))) throw new TypeError('conversation: messages must have something in them.');
+    for (const message of messages) this.say(message);
     this.ids = undefined;
   }
 
-  /** Adds what was said between two turns of whoever continues it. */
-  append(message: MessageParam): void {
+  /** Adds a message. What people say takes the place of the rest of a reply that was paused. */
+  say(message: MessageParam): void {
+    const last = message.role === 'user' ? this.settled.pop() : undefined;
+    const said = last && unpaused(last);
+    if (said !== undefined) this.settled.push(said);
     this.settled.push(message);
   }
 
   /** Lets one turn or agent at a time continue it; another one waits, or errors at once. */
-  continued<T>(run: () => Observable<T>, whenBusy: 'error' | 'wait'): Observable<T> {
+  continued<T>(
+    run: () => Observable<T>,
+    whenBusy: 'error' | 'wait',
+    unread: () => readonly MessageParam['content'][] = () => [],
+  ): Observable<T> {
     return defer(() => {
       if (whenBusy === 'error' && (this.busy || (this.queue?.snapshot().waiting ?? 0) > 0)) throw new ConversationBusyError();
       const alone = defer(() => {
         this.busy = true;
-        return run().pipe(finalize(() => this.release()));
+        return run().pipe(finalize(() => this.release(unread())));
       });
-      return this.shared ? alone.pipe(bulkhead(this.line)) : alone;
+      return this.shared ? this.inLine(alone) : alone;
+    });
+  }
+
+  /** The next comes in when this one has ended for its listener: what is still being stopped then changes nothing in the history. */
+  private inLine<T>(alone: Observable<T>): Observable<T> {
+    return new Observable((out) => {
+      let running: Subscription | undefined;
+      const start = (): void =>
+        void (running = alone.subscribe({
+          next: (value) => out.next(value),
+          error: (error: unknown) => out.error(error),
+          complete: () => out.complete(),
+        }));
+      const place = NEVER.pipe(startWith(undefined), bulkhead(this.line)).subscribe({
+        next: start,
+        error: (error: unknown) => out.error(error),
+      });
+      out.add(() => {
+        running?.unsubscribe();
+        place.unsubscribe();
+      });
     });
   }
 
   /** The turn or agent has ended or was stopped. */
-  private release(): void {
+  private release(unread: readonly MessageParam['content'][]): void {
     this.settle(true);
+    for (const content of unread) if (!isBlank(content)) this.say({ role: 'user', content });
     this.busy = false;
   }
 

@@ -204,6 +204,29 @@ export function isModelStreamError(error: unknown): error is ModelStreamError {
   return hasBrand(error, 'ModelStreamError');
 }
 
+/** The reply has ended and is not of the form that was asked for with `output`. It is in the history. */
+export class ModelOutputError extends Error {
+  override readonly name = 'ModelOutputError';
+  /** What the reply says. */
+  readonly text: string;
+  /** The stop reason of the reply. */
+  readonly stop: string;
+  readonly problems: readonly Problem[];
+
+  constructor(text: string, stop: string, problems: readonly Problem[], options?: ErrorOptions) {
+    super(`The reply of the model does not fit the output schema:${list(problems)}`, options);
+    this.text = text;
+    this.stop = stop;
+    this.problems = problems;
+    brandError(this, 'ModelOutputError');
+  }
+}
+
+/** Whether `error` is a ModelOutputError of any copy of this package. */
+export function isModelOutputError(error: unknown): error is ModelOutputError {
+  return hasBrand(error, 'ModelOutputError');
+}
+
 /** A conversation is being continued by another turn or agent. */
 export class ConversationBusyError extends Error {
   override readonly name = 'ConversationBusyError';

@@ -1,6 +1,6 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { StreamStalledError, StreamTruncatedError, type ReplyErrorInit } from './errors.js';
-import { bodyError, phaseOf, requestError } from './modelErrors.js';
+import { bodyError, requestError } from './modelErrors.js';
 import { schedulerOf, sdkOptions, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
 import type { UsageMeter } from './usageRecord.js';
 import { Watchdog } from './watchdog.js';
@@ -28,7 +28,6 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
   private requestId: string | null = null;
   private events = 0;
   private stopped = false;
-  private complete = false;
   private stall: StreamStalledError | undefined = undefined;
 
   constructor(
@@ -52,11 +51,11 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
   async return(): Promise<Step> {
     this.stopped = true;
     const { source, meter } = this;
-    if (source !== undefined && !this.complete && this.options.onCancel === 'drain') await this.drain(source);
-    meter.end('cancelled');
+    if (source !== undefined && !meter.done && this.options.onCancel === 'drain') await this.drain(source);
+    meter.cancel();
     this.watchdog.stop();
     this.controller.abort();
-    if (!this.complete) await this.letGo();
+    if (!meter.done) await this.letGo();
     return DONE;
   }
 
@@ -69,9 +68,10 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
   }
 
   private async drain(source: AsyncIterator<StreamEvent>): Promise<void> {
+    this.meter.finishing = true;
     try {
       await this.pending;
-      while (!this.complete) {
+      while (!this.meter.done) {
         const step = await source.next();
         if (step.done === true) return;
         this.heard(step.value);
@@ -86,8 +86,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     this.watchdog.touch();
     this.meter.take(event);
     if (event.type !== 'message_stop') return;
-    this.complete = true;
-    this.meter.end('final');
+    this.meter.complete();
     this.watchdog.watch(AFTERWARDS_MS);
   }
 
@@ -96,11 +95,11 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     let source: AsyncIterator<StreamEvent>;
     watchdog.watch(options.headersMs ?? HEADERS_MS);
     try {
-      const sent = client.messages.create({ ...params, stream: true }, sdkOptions(options, controller.signal));
+      const sent = client.messages.create({ ...params, stream: true }, sdkOptions(options, controller.signal, this.meter));
       const { data, response, request_id } = await sent.withResponse();
       if (this.stopped) return DONE;
-      this.requestId = this.meter.requestId = request_id ?? null;
-      this.meter.answered = true;
+      this.requestId = request_id ?? null;
+      this.meter.answer(this.requestId);
       options.onResponse?.({ requestId: this.requestId, headers: response.headers });
       source = this.source = data[Symbol.asyncIterator]();
     } catch (error) {
@@ -108,7 +107,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
       controller.abort();
       if (this.stopped) return DONE;
       const failure = this.stall ?? requestError(error, this.known());
-      this.meter.end(phaseOf(failure, this.meter.answered));
+      this.meter.fail(failure);
       throw failure;
     }
     watchdog.watch(options.idleMs ?? IDLE_MS);
@@ -127,17 +126,18 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
 
   private onEnd(): Step {
     this.watchdog.stop();
-    if (this.complete) return DONE;
-    this.meter.end('truncated');
-    throw this.stall ?? new StreamTruncatedError(this.known());
+    if (this.meter.done) return DONE;
+    const failure = this.stall ?? new StreamTruncatedError(this.known());
+    this.meter.fail(failure);
+    throw failure;
   }
 
   private readonly onError = (error: unknown): Step => {
     this.watchdog.stop();
-    if (this.stopped || this.complete) return DONE;
+    if (this.stopped || this.meter.done) return DONE;
     this.controller.abort();
     const failure = this.stall ?? bodyError(error, this.known());
-    this.meter.end(phaseOf(failure, true));
+    this.meter.fail(failure);
     throw failure;
   };
 

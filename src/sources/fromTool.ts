@@ -7,11 +7,12 @@ import { ownError } from './callScope.js';
 import { checkContext, checkGuard, checkMilliseconds, refuse } from './checks.js';
 import { UnknownToolError, type VersionConflictError } from './errors.js';
 import { isSdkTool, sdkDefinition, type SdkTool } from './fromSdkTool.js';
+import { rulesWithin } from './rulesWithin.js';
 import type { AnyTool, Tool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import type { ToolRules } from './toolGates.js';
 import { Invocation, ToolRun, type ToolPhase } from './toolRun.js';
-import type { SeenVersions } from './versions.js';
+import type { Chat } from './versions.js';
 
 /** What the model asks for. A `tool_use` block is one. */
 export interface ToolUse {
@@ -31,7 +32,7 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
       /** Labels from the root scope down to the tool. */
       readonly path: readonly string[];
     }
-  /** A person is asked whether it may run; `id` names the request at the approval gate. */
+  /** A person is asked whether it may run; `id` names the request at the approval gate, `input` is as the model wrote it. */
   | { readonly type: 'approval'; readonly input: unknown; readonly path: readonly string[] }
   /**
    * It does not run yet: `calls` of this reply that it depends on have not ended, or other calls hold the `resources` that it reads or writes. `on` are
@@ -79,6 +80,10 @@ class EventRun extends ToolRun<ToolEvent> {
     private readonly hear: ((event: ToolEvent) => void) | undefined,
   ) {
     super(out, invocation);
+  }
+
+  protected override get rules(): ToolRules {
+    return rulesWithin(this.up, super.rules);
   }
 
   next(value: unknown): void {
@@ -158,7 +163,8 @@ class EventRun extends ToolRun<ToolEvent> {
  * @param tools - one tool, or several of which the call names one: made with `tool()`, `fromMcp`, or by the SDK's own helpers
  * @param toolUse - a `tool_use` block of the model: `id`, `name` and `input`
  * @param ctx - the scope of the call. Default: the one in whose synchronous subscribe chain it is subscribed, if any
- * @param options - `guard`, what {@link guard} returns: gates that the call passes once its input is fine
+ * @param options - `guard`, what {@link guard} returns: gates that the call passes once its input is fine; `timeoutMs`, for tools without one;
+ * `approvals` and `lock`. Default of these two: those of the agent around
  * @returns a cold Observable that never errors: a tool that is unknown, refuses its input, is refused by its guard, throws or takes too long has
  * `failed`. Unsubscribing cancels the call
  * @see {@link toToolResult} for the answer to the model
@@ -194,9 +200,9 @@ export function toolEvents(
   definition: ToolDefinition,
   { id, name, input }: ToolUse,
   ctx: ScopeContext | undefined,
-  { hear, versions, ...options }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void; readonly versions?: SeenVersions },
+  { hear, chat, ...options }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void; readonly chat?: Chat },
 ): Observable<ToolEvent> {
-  const invocation = new Invocation(definition, input, ctx, id, options, versions);
+  const invocation = new Invocation(definition, input, ctx, id, options, chat);
   return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }, hear).start());
 }
 

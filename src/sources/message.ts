@@ -1,9 +1,11 @@
 import type Anthropic from '@anthropic-ai/sdk';
-import type { Observable } from 'rxjs';
-import { CallObservable } from '../core/call.js';
+import { map, type Observable } from 'rxjs';
+import type { z } from 'zod';
 import type { ScopeNode } from '../core/node.js';
+import { WorkObservable } from '../operators/work.js';
 import { StreamStalledError, type ReplyErrorInit } from './errors.js';
-import { bodyError, phaseOf, requestError } from './modelErrors.js';
+import { bodyError, requestError } from './modelErrors.js';
+import { planOutput, type OutputForm, type ReadOutput } from './structuredOutput.js';
 import {
   checkRequest,
   guarded,
@@ -19,9 +21,19 @@ import type { UsageMeter } from './usageRecord.js';
 import { Watchdog } from './watchdog.js';
 
 /** A whole reply. */
-export interface MessageReply extends ResponseInfo {
+export interface MessageReply<O = unknown> extends ResponseInfo {
   readonly message: Anthropic.Messages.Message;
   readonly usage: Anthropic.Messages.Usage;
+  /** What the reply says in the form that was asked for. Absent without the option `output`, and unless the model has come to its end. */
+  readonly output?: O | undefined;
+}
+
+export interface MessageOptions<O = unknown> extends RequestOptions {
+  /**
+   * The form of the reply: a zod schema. The API is told to keep to it, and what comes is `output` of the reply, parsed; a reply that does not fit is
+   * a ModelOutputError, behind the guard. Default: free text.
+   */
+  readonly output?: z.ZodType<O> | undefined;
 }
 
 /** The headers come when the model has finished, so they may take as long as the API allows. */
@@ -36,18 +48,40 @@ const IDLE_MS = 60_000;
  *
  * @param client - an Anthropic client. Its retries are switched off for the request
  * @param params - the parameters of the API, without `stream`
- * @param options - `headersMs` (default 600,000), `idleMs` (default 60,000) and others; see {@link RequestOptions}
+ * @param options - `headersMs` (default 600,000), `idleMs` (default 60,000) and others; see {@link MessageOptions}
  * @returns a cold Observable of one reply. Unsubscribing aborts the request and closes its socket. Errors with StreamTruncatedError,
- * ConnectionLostError, StreamStalledError, ScopeCancelledError, or what the API answered
+ * ConnectionLostError, StreamStalledError, ScopeCancelledError, ModelOutputError, or what the API answered
  * @see {@link messageStream} for the reply as it is written
  */
-export function message(client: MessagesClient, params: MessageParams, options: RequestOptions = {}): Observable<MessageReply> {
+export function message<O = unknown>(
+  client: MessagesClient,
+  params: MessageParams,
+  options: MessageOptions<O> = {},
+): Observable<MessageReply<O>> {
   checkRequest('message', client, params, options);
+  const form = planOutput('message', options.output, params.output_config);
+  if (form === undefined) return whole(client, params, options) as Observable<MessageReply<O>>;
+  return whole(client, { ...params, output_config: form.config }, options, form).pipe(
+    map(({ read = {}, ...reply }) => {
+      if ('error' in read) throw read.error;
+      return { ...reply, ...(read.output !== undefined && { output: read.output }) } as MessageReply<O>;
+    }),
+  );
+}
+
+interface ReadReply extends MessageReply {
+  readonly read?: ReadOutput;
+}
+
+/** The reply with its output, if one was asked for, as it passes the guard: that it does not fit is no reason to ask again, or to trip. */
+function whole(client: MessagesClient, params: MessageParams, options: RequestOptions, form?: OutputForm): Observable<ReadReply> {
   const { within, label = 'messages.create' } = options;
   let attempts = 0;
-  const send = (signal: AbortSignal): Promise<MessageReply> =>
-    request(client, params, options, signal, meterOf(params, options, ++attempts));
-  const call = new CallObservable(within as ScopeNode | undefined, send, { label });
+  const send = (signal: AbortSignal): Promise<ReadReply> => {
+    const reply = request(client, params, options, signal, meterOf(client, params, options, ++attempts));
+    return form === undefined ? reply : reply.then(async (said) => ({ ...said, read: await form.read(said.message) }));
+  };
+  const call = new WorkObservable(within as ScopeNode | undefined, send, { label });
   return guarded(call, params, options);
 }
 
@@ -62,20 +96,24 @@ async function request(
   const limit = new SilenceLimit(options, signal);
   try {
     limit.wait('headers', headersMs);
-    const sent = client.messages.create({ ...params, stream: false }, sdkOptions(options, limit.signal));
+    const sent = client.messages.create({ ...params, stream: false }, sdkOptions(options, limit.signal, meter));
     const { headers } = await sent.asResponse().catch((error: unknown) => limit.fail(requestError(error, limit.known)));
-    const requestId = (meter.requestId = headers.get('request-id'));
-    meter.answered = true;
+    const requestId = headers.get('request-id');
+    meter.answer(requestId);
     limit.known = { requestId, events: 0 };
     onResponse?.({ requestId, headers });
     limit.wait('body', idleMs);
     const reply = await sent.then(undefined, (error: unknown) => limit.fail(bodyError(error, limit.known)));
+    signal.throwIfAborted();
     meter.take(reply);
-    meter.end('final');
-    return { message: reply, usage: reply.usage, requestId, headers };
+    const whole = { message: reply, usage: reply.usage, requestId, headers };
+    meter.keep(whole, signal);
+    meter.complete();
+    return whole;
   } catch (error) {
     limit.abort();
-    meter.end(signal.aborted ? 'cancelled' : phaseOf(error, meter.answered));
+    if (signal.aborted) meter.cancel();
+    else meter.fail(error);
     throw error;
   } finally {
     limit.end();

@@ -1,7 +1,7 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import type { Observable } from 'rxjs';
-import { CallObservable } from '../core/call.js';
 import type { ScopeNode } from '../core/node.js';
+import { WorkObservable } from '../operators/work.js';
 import { EventStream } from './eventStream.js';
 import { checkRequest, guarded, meterOf, type MessageParams, type MessagesClient, type RequestOptions } from './request.js';
 
@@ -25,9 +25,9 @@ export function messageStream(
   checkRequest('messageStream', client, params, options);
   const { within, label = 'messages.create' } = options;
   let attempts = 0;
-  const call = new CallObservable<Anthropic.Messages.RawMessageStreamEvent>(
+  const call = new WorkObservable<Anthropic.Messages.RawMessageStreamEvent>(
     within as ScopeNode | undefined,
-    () => new EventStream(client, params, options, meterOf(params, options, ++attempts)),
+    () => new EventStream(client, params, options, meterOf(client, params, options, ++attempts)),
     { label },
   );
   return guarded(call, params, options);

@@ -1,7 +1,7 @@
+import { costsNothing } from '../gates/budgetCharge.js';
 import type { UsageRecord } from './usageRecord.js';
 import {
   isModelStreamError,
-  isStreamStalledError,
   ConnectionLostError,
   ModelStreamError,
   StreamStalledError,
@@ -15,6 +15,7 @@ interface ApiErrorShape {
   readonly status?: unknown;
   readonly type?: unknown;
   readonly apiMessage?: unknown;
+  readonly requestID?: unknown;
   readonly code?: unknown;
   readonly cause?: unknown;
 }
@@ -59,9 +60,19 @@ function isSilence(error: unknown): boolean {
   return false;
 }
 
-/** How an attempt ended that was not cancelled: what the API refused is not billed, what broke off may be. */
-export function phaseOf(error: unknown, answered: boolean): UsageRecord['phase'] {
+/** The request that an error of the API was the answer to. */
+export function requestIdOf(error: unknown): string | null {
+  const { requestID } = shapeOf(error);
+  return typeof requestID === 'string' ? requestID : null;
+}
+
+/** How an attempt ended that was not cancelled. A connection that broke before any answer may have broken after the request had arrived. */
+export function phaseOf(
+  error: unknown,
+  { begun, answered }: { readonly begun: boolean; readonly answered: boolean },
+): UsageRecord['phase'] {
   if (isModelStreamError(error)) return 'failed';
-  if (answered || isStreamStalledError(error)) return 'truncated';
-  return typeof shapeOf(error).status === 'number' ? 'failed' : 'never-sent';
+  if (answered) return 'truncated';
+  if (typeof shapeOf(error).status === 'number') return 'failed';
+  return !begun || costsNothing(error) ? 'never-sent' : 'truncated';
 }

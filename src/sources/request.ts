@@ -87,17 +87,18 @@ function sdkLimit(within: ScopeContext | undefined): number {
 }
 
 /** What every request goes out with: one attempt, one signal of its own, and no limit but ours. */
-export function sdkOptions(options: RequestOptions, signal: AbortSignal): Anthropic.RequestOptions {
+export function sdkOptions(options: RequestOptions, signal: AbortSignal, meter: UsageMeter): Anthropic.RequestOptions {
   const { middleware: hook } = (options.guard ?? {}) as { middleware?: Middleware };
-  const middleware = hook === undefined ? {} : { middleware: [...(options.request?.middleware ?? []), hook] };
-  return { ...options.request, ...middleware, maxRetries: 0, timeout: sdkLimit(options.within), signal };
+  const middleware = [...(options.request?.middleware ?? []), ...(hook === undefined ? [] : [hook]), meter.hook(signal)];
+  return { ...options.request, middleware, maxRetries: 0, timeout: sdkLimit(options.within), signal };
 }
 
 /** What tells the usage of one attempt. */
-export function meterOf(params: MessageParams, options: RequestOptions, attempt: number): UsageMeter {
+export function meterOf(client: MessagesClient, params: MessageParams, options: RequestOptions, attempt: number): UsageMeter {
   const { usage, label = 'messages.create', within } = options;
   const path = usage === undefined ? [] : (innermost(within as ScopeNode | undefined)?.path ?? []);
-  return new UsageMeter(usage, params, { label, path, attempt });
+  const runsHooks = Array.isArray((client as { readonly middleware?: unknown }).middleware);
+  return new UsageMeter(usage, params, { label, path, attempt }, !runsHooks);
 }
 
 /** A request behind its guard. */

@@ -81,9 +81,11 @@ function wordsOfCutOff({ message, received }: { readonly message: string; readon
 }
 
 function wordsOfCancel({ name, effect, reason, ran }: ToolEvent & { readonly type: 'cancelled' }): string {
-  const why = wordsOfReason(rootReason(reason));
+  const root = rootReason(reason);
+  const why = wordsOfReason(root);
   if (!ran) return `The tool "${name}" did not run${why}.`;
-  return `The tool "${name}" was stopped before it finished${why}. ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
+  const late = root.kind === 'deadline' ? 'was not finished in time and ' : '';
+  return `The tool "${name}" ${late}was stopped before it finished${why}. ${effect === 'none' ? CHANGES_NOTHING : MAY_HAVE}`;
 }
 
 function wordsOfReason(reason: CancelReason): string {

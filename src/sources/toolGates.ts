@@ -1,11 +1,15 @@
 import { defer, EMPTY, merge, type Observable } from 'rxjs';
+import { rootReason } from '../core/errors.js';
+import type { ScopeNode } from '../core/node.js';
 import type { ScopeContext } from '../core/types.js';
-import type { ApprovalGate } from '../gates/approvalGate.js';
+import type { ApprovalGate, EditableRequest } from '../gates/approvalGate.js';
+import type { ApprovalAsk } from '../gates/approvalRequest.js';
 import type { KeyedLock, LockKeys } from '../gates/keyedLock.js';
 import { approved } from '../operators/awaitApproval.js';
 import { failWithin } from '../operators/failWithin.js';
 import type { Guard } from '../operators/guard.js';
 import { serializeBy } from '../operators/serializeBy.js';
+import { toJson } from './json.js';
 import { parse } from './parse.js';
 import { ToolInputError } from './errors.js';
 import type { ToolEffect } from './tool.js';
@@ -37,7 +41,11 @@ export interface ToolRules {
 /** What one call is, for its gates. */
 export interface GatedCall {
   readonly id: string;
+  /** The input as the model wrote it, and as the tool is to be given it. */
+  readonly said: unknown;
   readonly input: unknown;
+  /** Names the conversation, if it can be continued later. */
+  readonly chat: string | undefined;
   readonly scope: ScopeContext;
   readonly graceMs: number;
   /** A person has edited the input. */
@@ -72,11 +80,18 @@ export function behindGates(
   if (!asks) return start(call.input);
   if (approvals === undefined)
     throw new TypeError(`The tool "${definition.name}" needs an approval, and there is nobody to ask: give \`approvals\`.`);
-  call.asking();
-  return approved(approvals, requestOf(definition, call), (input) => {
-    if (input !== call.input) call.edited(input);
-    return start(input);
+  let decided = false;
+  const asked = approved<unknown, unknown>(approvals, requestOf(definition, call), (answer) => {
+    decided = true;
+    if (!(answer instanceof Edited)) return start(call.input);
+    call.edited(answer.input);
+    return start(answer.input);
   });
+  const tell = defer(() => {
+    if (!decided) call.asking();
+    return EMPTY;
+  });
+  return merge(asked, tell);
 }
 
 /** Waits until nobody holds what the call needs, and tells when it has to. */
@@ -93,15 +108,32 @@ function inTurn(work: Observable<unknown>, lock: KeyedLock, keys: LockKeys, call
   return merge(begun.pipe(serializeBy(lock, keys)), waits);
 }
 
-function requestOf(definition: ToolDefinition, { id, input }: GatedCall) {
-  const validate = (edited: unknown): unknown => {
+/** An input that a person has changed and the tool's schema has taken. */
+class Edited {
+  constructor(readonly input: unknown) {}
+}
+
+/**
+ * A request that was left, or its decision, is for the same call of the same conversation, whatever its id then; where nobody can continue the
+ * conversation, for the same call under the same id.
+ */
+function requestOf(definition: ToolDefinition, { id, said, chat, scope }: GatedCall): EditableRequest<unknown> & ApprovalAsk {
+  const { name, description } = definition;
+  const validate = (edited: unknown): Edited => {
     const parsed = parse(definition.input, edited);
-    if (parsed instanceof Promise)
-      throw new TypeError(`The input of "${definition.name}" is checked asynchronously, so it cannot be edited.`);
-    if (!parsed.success) throw new ToolInputError(definition.name, problemsOf(parsed.error.issues), { cause: parsed.error });
-    return parsed.data;
+    if (parsed instanceof Promise) throw new TypeError(`The input of "${name}" is checked asynchronously, so it cannot be edited.`);
+    if (!parsed.success) throw new ToolInputError(name, problemsOf(parsed.error.issues), { cause: parsed.error });
+    return new Edited(parsed.data);
   };
-  return { id, title: definition.name, payload: definition.description, input, keep: true, validate };
+  const keep = chat === undefined ? id : toJson([chat, name, said]);
+  return { id, title: name, payload: description, input: said, keep, validate, isOver: () => wasAnswered(scope) };
+}
+
+/** The model has been told, or will never hear, that the call did not run: should it want it still, it asks anew. */
+function wasAnswered(scope: ScopeContext): boolean {
+  const reason = (scope as unknown as ScopeNode).cancellation?.reason;
+  const kind = reason && rootReason(reason).kind;
+  return kind === 'deadline' || kind === 'source-error' || kind === 'sibling-failed';
 }
 
 /** Keys as a tool declares them, checked where they are used. */

@@ -12,12 +12,13 @@ import type { CancelReason, ScopeContext } from '../core/types.js';
 import { admit } from '../operators/admit.js';
 import { ownError } from './callScope.js';
 import { checkContext } from './checks.js';
+import { graceWithin } from './grace.js';
 import { ToolInputError, ToolOutputError, type VersionConflictError } from './errors.js';
 import { parse, type Parsed } from './parse.js';
 import { Call } from './toolCall.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import { behindGates, type ToolRules } from './toolGates.js';
-import { ConflictRetries, type SeenVersions, type Version } from './versions.js';
+import { ConflictRetries, type Chat, type Version } from './versions.js';
 import { problemsOf } from './words.js';
 
 /** How far a call got; where it was when it failed. */
@@ -37,9 +38,10 @@ export class Invocation {
     within: ScopeContext | undefined,
     id?: string,
     readonly rules: ToolRules = {},
-    readonly versions?: SeenVersions | undefined,
+    readonly chat?: Chat | undefined,
   ) {
-    const { name: label, graceMs } = definition;
+    const { name: label } = definition;
+    const graceMs = within === undefined ? definition.graceMs : graceWithin(within, definition.graceMs, this.timeoutMs);
     const limits = graceMs === undefined ? { label } : { label, graceMs };
     this.options = within === undefined ? limits : { ...limits, within };
     this.key = id;
@@ -82,6 +84,10 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     return this.phase !== 'input' && this.phase !== 'gate';
   }
 
+  protected get rules(): ToolRules {
+    return this.invocation.rules;
+  }
+
   start(): void {
     const { timeoutMs } = this.invocation;
     if (timeoutMs !== undefined) this.setDeadline(timeoutMs);
@@ -106,14 +112,14 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 
   /** Behind gates the time of the tool begins when it has passed them, and a timeout is something that they hear of. */
   private guarded(): Observable<unknown> {
-    const { definition, rules, timeoutMs, id } = this.invocation;
+    const { definition, timeoutMs, id, input: said, chat } = this.invocation;
     const work = this.versioned();
     const edited = (input: unknown): void => void (this.parsed = input);
-    const asking = (): void => this.tellAsking(this.parsed);
+    const asking = (): void => this.tellAsking(said);
     const waiting = (keys: readonly string[]): void => this.tellWaiting('resources', keys);
-    const call = { id, input: this.parsed, scope: this, graceMs: this.env.graceMs, edited, asking, waiting };
+    const call = { id, said, input: this.parsed, chat: chat?.key, scope: this, graceMs: this.env.graceMs, edited, asking, waiting };
     this.phase = 'gate';
-    const gated = behindGates(definition, rules, call, work);
+    const gated = behindGates(definition, this.rules, call, work);
     if (gated === undefined) this.phase = 'input';
     else if (timeoutMs !== undefined) this.setDeadline(null);
     this.gated = gated !== undefined;
@@ -122,11 +128,11 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 
   /** The work; where versions are compared, a conflict may be met with another run. */
   private versioned(): Observable<unknown> {
-    const { definition, work, versions } = this.invocation;
+    const { definition, work, chat } = this.invocation;
     if (definition.versionOf === undefined) return work;
     const retries = new ConflictRetries(definition.conflictRetries, (error, again) => {
       this.newer = error.version;
-      if (!again && this.key !== undefined) versions?.showed(this.key, error.version);
+      if (!again && this.key !== undefined) chat?.versions.showed(this.key, error.version);
       this.tellConflict(error, again);
     });
     return work.pipe(admit(retries, undefined));
@@ -134,7 +140,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
 
   get version(): Version | undefined {
     const { key, newer } = this;
-    return newer ?? (key === undefined ? undefined : this.invocation.versions?.get(key));
+    return newer ?? (key === undefined ? undefined : this.invocation.chat?.versions.get(key));
   }
 
   noteVersion(version: Version): void {
@@ -144,10 +150,10 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   /** The call has succeeded: the model gets to know what was read or written. */
   protected keepVersion(): void {
     const { key, noted } = this;
-    const { versions, definition } = this.invocation;
+    const { chat, definition } = this.invocation;
     if (key === undefined || noted === undefined) return;
-    if (definition.effect === 'none') versions?.showed(key, noted);
-    else versions?.wrote(key, noted);
+    if (definition.effect === 'none') chat?.versions.showed(key, noted);
+    else chat?.versions.wrote(key, noted);
   }
 
   /** A person is about to be asked. */

@@ -17,13 +17,14 @@ import { TurnRun } from './turnRun.js';
  * (`onScope`) has closed when they have stopped. Errors with what the model's stream errors with: a tool that fails is an answer, not an error
  * @see {@link conversation} for a history that can be looked at while the turn runs
  */
-export function turn(options: TurnOptions): Observable<TurnEvent> {
+export function turn<O = unknown>(options: TurnOptions<O>): Observable<TurnEvent<O>> {
   const plan = planTurn('turn', options, undefined);
-  return new DirectObservable((sink) => {
+  const events = new DirectObservable<TurnEvent>((sink) => {
     const scope = new CallScope<TurnEvent>(sink, plan.scope);
     scope.begin(() => {
       const ledger = plan.open();
       return ledger.continued(() => new TurnRun(begun(plan, agentAround(scope)?.plan), ledger, scope, 1).events(), plan.whenBusy);
     });
   });
+  return events as Observable<TurnEvent<O>>;
 }

@@ -1,9 +1,11 @@
 import { EMPTY, Subject, type Observable, type Subscriber, type Subscription } from 'rxjs';
 import type { CancelReason, Outcome, Scope, ScopeContext } from '../core/types.js';
 import { fanOutScoped } from '../operators/fanOutScoped.js';
+import { isApprovalDeniedError, isApprovalExpiredError } from '../gates/errors.js';
 import type { DeadlineEnd } from '../operators/deadline.js';
 import { takeWithin } from '../operators/takeWithin.js';
 import type { PendingCall } from './conversation.js';
+import { graceWithin } from './grace.js';
 import { ToolInputCutOffError, ToolInputError } from './errors.js';
 import { toolEvents, unknownTool, type ToolEvent } from './fromTool.js';
 import { DependencyFailedError, isDependencyFailedError } from './graphErrors.js';
@@ -11,7 +13,7 @@ import { errorResult, failureText, resultOf } from './resultOf.js';
 import { ToolOrder } from './toolOrder.js';
 import type { TurnEvent } from './turnEvent.js';
 import type { TurnPlan } from './turnPlan.js';
-import type { SeenVersions } from './versions.js';
+import type { Chat } from './versions.js';
 
 /** The calls of one reply, in one fan-out: those that may start early while the reply is still written, the rest after it. */
 export class TurnCalls {
@@ -37,7 +39,7 @@ export class TurnCalls {
     private readonly turn: number,
     private readonly scope: Scope,
     private readonly out: Subscriber<TurnEvent>,
-    private readonly versions: SeenVersions,
+    private readonly chat: Chat,
   ) {
     this.order = new ToolOrder(plan.tools);
   }
@@ -105,13 +107,12 @@ export class TurnCalls {
   /** A settled fan-out tells no more than how each child ended, so the events go out beside it. */
   private open(): Subject<PendingCall> {
     const { concurrency, groupMs, scope: own } = this.plan;
-    const graceMs = own.graceMs === undefined ? {} : { graceMs: own.graceMs };
+    const graceMs = graceWithin(this.scope, own.graceMs, groupMs);
     const feed = (this.feed = new Subject<PendingCall>());
     const run = (call: PendingCall, _index: number, ctx: Scope): Observable<ToolEvent> => this.run(call, ctx);
-    const calls = feed.pipe(fanOutScoped(run, { policy: 'settle', concurrency, within: this.scope, ...graceMs }));
-    this.running = (
-      groupMs === undefined ? calls : calls.pipe(takeWithin(groupMs, { within: this.scope, onEnd: this.onGroupEnd, ...graceMs }))
-    ).subscribe({
+    const limits = { within: this.scope, graceMs };
+    const calls = feed.pipe(fanOutScoped(run, { policy: 'settle', concurrency, ...limits }));
+    this.running = (groupMs === undefined ? calls : calls.pipe(takeWithin(groupMs, { ...limits, onEnd: this.onGroupEnd }))).subscribe({
       next: (outcome) => noteFailure(this.fed[outcome.index], outcome),
       error: (error: unknown) => this.out.error(error),
       complete: () => this.ended(),
@@ -139,12 +140,12 @@ export class TurnCalls {
   private run(pending: PendingCall, ctx: ScopeContext): Observable<ToolEvent> {
     const { id, call } = pending;
     const { name, input } = call;
-    const { versions, plan } = this;
+    const { chat, plan } = this;
     const { tools, rules } = plan;
     const definition = tools.get(name);
     const hear = (event: ToolEvent): void => this.hear(pending, event);
     if (definition !== undefined && call.state === 'ready')
-      return toolEvents(definition, { id, name, input }, ctx, { hear, versions, ...rules });
+      return toolEvents(definition, { id, name, input }, ctx, { hear, chat, ...rules });
     hear(definition === undefined ? unknownTool({ id, name }, tools.values()) : badInput(pending, this.stop));
     return EMPTY;
   }
@@ -156,11 +157,16 @@ export class TurnCalls {
     out.next({ type: 'tool', turn, event });
     if (event.type === 'started') pending.started = true;
     if (event.type === 'failed') pending.error = event.error;
-    if (event.type === 'failed' && plan.onToolError === 'failFast') return out.error(event.error);
+    if (event.type === 'failed' && plan.onToolError === 'failFast' && !isAnswer(event)) return out.error(event.error);
     if (pending.result === undefined) return;
     for (const call of this.order.ended(pending)) this.go(call);
     this.close();
   }
+}
+
+/** What the model did wrong and what a person did not allow is an answer, never the failure of a tool. */
+function isAnswer({ phase, error }: ToolEvent & { readonly type: 'failed' }): boolean {
+  return phase === 'input' || isApprovalDeniedError(error) || isApprovalExpiredError(error);
 }
 
 function refused(call: PendingCall, stop: string): ToolEvent {

@@ -3,8 +3,8 @@ import type { ToolEvent } from './fromTool.js';
 import type { MessageParam } from './historyParts.js';
 import type { ToolResult } from './resultOf.js';
 
-/** What happens in a turn. `turn` counts from 1. */
-export type TurnEvent = { readonly turn: number } & (
+/** What happens in a turn. `turn` counts from 1. `O` is the type of the output that was asked for. */
+export type TurnEvent<O = unknown> = { readonly turn: number } & (
   | { /** An event of the model's reply, as it came. */ readonly type: 'model'; readonly event: Anthropic.Messages.RawMessageStreamEvent }
   | { /** A piece of the reply's text. */ readonly type: 'text'; readonly text: string }
   | { /** Something happened to a call. */ readonly type: 'tool'; readonly event: ToolEvent }
@@ -21,5 +21,7 @@ export type TurnEvent = { readonly turn: number } & (
       readonly continues: boolean;
       /** The `request-id` header. */
       readonly requestId: string | null;
+      /** What the reply says in the form that was asked for. Absent without the option `output`, and unless the model has come to its end. */
+      readonly output?: O | undefined;
     }
 );

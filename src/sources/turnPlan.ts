@@ -1,4 +1,5 @@
 import type Anthropic from '@anthropic-ai/sdk';
+import type { z } from 'zod';
 import { checkConcurrency, checkScopeOptions, type ScopeOptions } from '../core/options.js';
 import type { ApprovalGate } from '../gates/approvalGate.js';
 import { KeyedLock } from '../gates/keyedLock.js';
@@ -17,13 +18,14 @@ import {
   type RequestOptions,
 } from './request.js';
 import { MAX_RESULT_CHARS } from './resultOf.js';
+import { planOutput, type OutputForm } from './structuredOutput.js';
 import type { AnyTool } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import type { ToolRequest, ToolRules } from './toolGates.js';
 import { checkOrder } from './toolOrder.js';
 
 /** Every parameter of the API (`model`, `max_tokens`, `system`, `thinking`, …), and: */
-export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, Omit<ScopeOptions, 'label'> {
+export interface TurnOptions<O = unknown> extends Omit<MessageParams, 'messages' | 'tools'>, Omit<ScopeOptions, 'label'> {
   /** Sends the requests. */
   readonly client: MessagesClient;
   /** The history so far: messages, of which a copy is continued, or a conversation, which is itself continued. */
@@ -47,6 +49,11 @@ export interface TurnOptions extends Omit<MessageParams, 'messages' | 'tools'>, 
    * Default true.
    */
   readonly eager?: boolean | undefined;
+  /**
+   * The form of the reply with which the model ends: a zod schema. The API is told to keep to it, and what comes is `output` of the last event, parsed.
+   * Default: free text.
+   */
+  readonly output?: z.ZodType<O> | undefined;
   /** Time limits, nested in each other. Default: none. */
   readonly timeouts?: TurnTimeouts | undefined;
   /** Results beyond so many characters are cut off, and say so. Default 200,000. */
@@ -103,6 +110,8 @@ export interface TurnPlan {
   readonly groupMs: number | undefined;
   readonly turnMs: number | undefined;
   readonly maxResultChars: number;
+  /** The form of the reply with which the model ends. */
+  readonly output: OutputForm | undefined;
   /** The conversation that one subscription continues. */
   open(): Ledger;
 }
@@ -120,6 +129,7 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
     eager = true,
     timeouts = {},
     maxResultChars = MAX_RESULT_CHARS,
+    output: schema,
     ...others
   } = options;
   const {
@@ -159,19 +169,23 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
   checkCount(who, 'maxResultChars', maxResultChars);
   const { sent: listed, found: definitions } = ours(who, tools);
   const open = (): Ledger => (messages instanceof Ledger ? messages : new Ledger(messages as readonly MessageParam[]));
-  const sent = listed.length === 0 ? params : { ...params, tools: listed };
+  const output = planOutput(who, schema, params.output_config);
+  const sent = { ...params, ...(listed.length > 0 && { tools: listed }), ...(output && { output_config: output.config }) };
   const rules = { concurrency, onMaxTokens, onToolError, eager, whenBusy, groupMs, turnMs, maxResultChars };
   const gates = { guard: toolGuard, timeoutMs: toolMs, approvals, lock };
-  return { client, params: sent, request: limits, rules: gates, tools: definitions, scope, ...rules, open };
+  return { client, params: sent, request: limits, rules: gates, tools: definitions, scope, output, ...rules, open };
 }
 
-/** The plan of one run: the gates that it was not given are those of the agent around it. */
+/**
+ * The plan of one run: the gates that it was not given are those of the agent around it. Only that one's `toolGuard` is not: the tool in which this
+ * runs stands behind it, and holds what it gave.
+ */
 export function begun(plan: TurnPlan, around: TurnPlan | undefined): TurnPlan {
   const lock = plan.rules.lock ?? around?.rules.lock ?? new KeyedLock({ name: 'resources' });
-  const { guard = around?.rules.guard, approvals = around?.rules.approvals } = plan.rules;
-  const { guard: modelGuard = around?.request.guard, usage = around?.request.usage } = plan.request;
-  const request = { ...plan.request, ...defined({ guard: modelGuard, usage }) };
-  return { ...plan, request, rules: { ...plan.rules, guard, approvals, lock } };
+  const { approvals = around?.rules.approvals } = plan.rules;
+  const { guard = around?.request.guard, usage = around?.request.usage } = plan.request;
+  const request = { ...plan.request, ...defined({ guard, usage }) };
+  return { ...plan, request, rules: { ...plan.rules, approvals, lock } };
 }
 
 function checkTimeouts(who: string, timeouts: TurnTimeouts): TurnTimeouts {

@@ -1,10 +1,13 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { Observable, type Subscriber } from 'rxjs';
+import { CallObservable, innermost } from '../core/call.js';
+import type { ScopeNode } from '../core/node.js';
 import type { Scope } from '../core/types.js';
 import { failWithin } from '../operators/failWithin.js';
 import type { Ledger } from './conversation.js';
 import { MessageFold, type FoldedCall } from './messageFold.js';
 import { messageStream } from './messageStream.js';
+import type { ReadOutput } from './structuredOutput.js';
 import { textOf } from './textDeltas.js';
 import { TurnCalls } from './turnCalls.js';
 import type { TurnEvent } from './turnEvent.js';
@@ -18,6 +21,8 @@ export class TurnRun {
   private readonly fold = new MessageFold();
   private requestId: string | null = null;
   private seen = 0;
+  /** A call with resources waits for the end of the reply: no later one may overtake it. */
+  private keepsOrder = false;
 
   constructor(
     private readonly plan: TurnPlan,
@@ -29,7 +34,8 @@ export class TurnRun {
   events(): Observable<TurnEvent> {
     const { turnMs } = this.plan;
     const all = new Observable<TurnEvent>((out) => {
-      const calls = new TurnCalls(this.plan, this.turn, this.scope, out, this.ledger.versions);
+      const scope = innermost(this.scope as unknown as ScopeNode) as unknown as Scope;
+      const calls = new TurnCalls(this.plan, this.turn, scope, out, this.ledger);
       out.add(calls);
       out.add(
         this.reply().subscribe({
@@ -67,8 +73,13 @@ export class TurnRun {
 
   /** Only a tool that may run for a reply which never becomes complete, and so may be asked for again. */
   private startsEarly({ name }: FoldedCall): boolean {
-    const tool = this.plan.tools.get(name);
-    return this.plan.eager && tool !== undefined && tool.effect !== 'unsafe' && tool.dependsOn.length === 0;
+    const { eager, tools } = this.plan;
+    const tool = tools.get(name);
+    if (!eager || tool === undefined) return false;
+    const orders = tool.resources !== undefined;
+    const starts = tool.effect !== 'unsafe' && tool.dependsOn.length === 0 && !(orders && this.keepsOrder);
+    if (!starts && orders) this.keepsOrder = true;
+    return starts;
   }
 
   private malformed(cause: unknown): ModelStreamError {
@@ -100,13 +111,23 @@ export class TurnRun {
     const stop = message.stop_reason ?? 'end_turn';
     const pending = stop === 'refusal' ? [] : this.ledger.take(message, folded.calls, (name) => this.effectOf(name));
     const continues = stop === 'pause_turn' || (pending.length > 0 && this.runsOn(stop));
-    const end = (): void => {
-      out.next(this.end(message, stop, continues));
-      out.complete();
-    };
+    const end = (): void => this.tell(this.end(message, stop, continues), out);
     if (continues) return calls.runRest(pending, stop, end);
     calls.refuse(pending, stop);
     end();
+  }
+
+  /** The last event, with the output in it. The history has the reply by now, also if that does not fit. */
+  private tell(event: TurnEvent & { readonly type: 'turn' }, out: Subscriber<TurnEvent>): void {
+    const read = event.continues ? {} : (this.plan.output?.read(event.message) ?? {});
+    const finish = (result: ReadOutput): void => {
+      if ('error' in result) return out.error(result.error);
+      out.next(result.output === undefined ? event : { ...event, output: result.output });
+      out.complete();
+    };
+    if (!(read instanceof Promise)) return finish(read);
+    const check = new CallObservable(this.scope as unknown as ScopeNode, () => read, { label: 'output' });
+    out.add(check.subscribe({ next: finish, error: (error: unknown) => out.error(error) }));
   }
 
   private effectOf(name: string): 'none' | 'unknown' {
@@ -117,7 +138,11 @@ export class TurnRun {
     return stop === 'tool_use' || (stop === 'max_tokens' && this.plan.onMaxTokens === 'continue');
   }
 
-  private end(message: Anthropic.Messages.Message, stop: Anthropic.Messages.StopReason, continues: boolean): TurnEvent {
+  private end(
+    message: Anthropic.Messages.Message,
+    stop: Anthropic.Messages.StopReason,
+    continues: boolean,
+  ): TurnEvent & { readonly type: 'turn' } {
     const { ledger, turn, requestId } = this;
     const results = ledger.settle(true);
     return { type: 'turn', turn, message, stop, results, history: ledger.messages, continues, requestId };

@@ -4,6 +4,13 @@ import { isVersionConflictError, type VersionConflictError } from './errors.js';
 /** What a version looks like: an ETag, a number that counts up, a hash. */
 export type Version = string | number;
 
+/** What a call knows of the conversation in which it was made. */
+export interface Chat {
+  readonly versions: SeenVersions;
+  /** Names the conversation, if it can be continued later; undefined if it ends with the turn or agent. */
+  readonly key: string | undefined;
+}
+
 /** The versions that the model has seen in one conversation, by key. */
 export class SeenVersions {
   private readonly seen = new Map<string, Version>();

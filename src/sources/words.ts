@@ -1,3 +1,4 @@
+import { wordsOfApiError } from '../core/apiError.js';
 import type { Problem } from './errors.js';
 import { toJson } from './json.js';
 
@@ -8,7 +9,7 @@ export function saidBy(error: unknown): string {
   const words: string[] = [];
   let each = error;
   for (let step = 0; step < MOST_CAUSES && each !== undefined; step++) {
-    const said = each instanceof Error ? named(each) : plainly(each);
+    const said = each instanceof Error ? (wordsOfApiError(each) ?? named(each)) : plainly(each);
     if (said !== '' && !words.includes(said)) words.push(said);
     each = each instanceof Error ? each.cause : undefined;
   }

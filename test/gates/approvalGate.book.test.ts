@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ApprovalBook, type Entry } from '../../src/gates/approvalBook.js';
+import { ApprovalBook, type Asked, type Entry } from '../../src/gates/approvalBook.js';
 import { DueQueue, type Due } from '../../src/gates/dueQueue.js';
 
 type Book = ApprovalBook<string, string>;
@@ -10,9 +10,11 @@ function book(keepMs = 100, maxKept = 2): Book {
   return new ApprovalBook('desk', { keepMs, maxKept });
 }
 
-function ask(of: Book, id: string | undefined, now = 0, more: { keep?: boolean; dueAt?: number; waiter?: string } = {}): Page | undefined {
-  const { keep = false, dueAt = Infinity, waiter = 'somebody' } = more;
-  return of.ask({ id, request: `request ${id}`, keep, waiter, dueAt }, now);
+type More = Partial<Pick<Asked<string, string>, 'key' | 'dueAt' | 'waiter' | 'request'>> & { readonly keep?: boolean };
+
+function ask(of: Book, id: string | undefined, now = 0, more: More = {}): Page | undefined {
+  const { keep = false, key = keep ? id : undefined, dueAt = Infinity, waiter = 'somebody', request = `request ${id}` } = more;
+  return of.ask({ id, request, key, waiter, dueAt }, now);
 }
 
 describe('DueQueue', () => {
@@ -74,6 +76,37 @@ describe('ApprovalBook', () => {
     expect(ask(desk, 'a', 6)).toBeUndefined();
     desk.leave(first);
     expect(desk.size).toBe(0);
+  });
+
+  it('a request that is kept under a key goes by the id under which it is asked again; the same one may be kept several times', () => {
+    const desk = book();
+    const [first, second] = ['a', 'b'].map((id) => ask(desk, id, 0, { key: 'mail', request: 'mail' }) as Page) as [Page, Page];
+    desk.leave(first);
+    desk.leave(second);
+    desk.decide(second, { kind: 'approved', input: 2 }, 1);
+    expect(ask(desk, 'c', 2, { key: 'mail', request: 'mail' })).toBe(first);
+    expect([desk.find('a'), desk.find('c')?.id]).toEqual([undefined, 'c']);
+    expect(ask(desk, 'd', 2, { key: 'mail', request: 'mail' })?.decision).toEqual({ kind: 'approved', input: 2 });
+    expect(ask(desk, 'e', 2, { key: 'mail', request: 'mail' })?.decision).toBeUndefined();
+    expect([desk.size, desk.remembered]).toEqual([2, 0]);
+  });
+
+  it('what was kept is for the same request only: ids come from models, and come again', () => {
+    const desk: Book = new ApprovalBook('desk', { keepMs: 100, maxKept: 2 }, (one, other) => one === other);
+    for (const decided of [true, false]) {
+      const entry = ask(desk, 'call_0', 0, { keep: true, request: 'mail bob' }) as Page;
+      desk.leave(entry);
+      if (decided) desk.decide(entry, { kind: 'approved', input: 'mail bob' }, 1);
+      const other = ask(desk, 'call_0', 2, { keep: true, request: 'wipe the disk' }) as Page;
+      expect([other === entry, other.decision, other.request, desk.size, desk.remembered]).toEqual([
+        false,
+        undefined,
+        'wipe the disk',
+        1,
+        0,
+      ]);
+      desk.remove(other);
+    }
   });
 
   it('a decision that nobody waited for is handed out once, until it is forgotten', () => {

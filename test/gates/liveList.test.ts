@@ -1,12 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { LiveLease, LiveList } from '../../src/gates/liveList.js';
+import { type Linked, LiveList } from '../../src/gates/liveList.js';
 
-class Named extends LiveLease {
-  constructor(readonly name: string) {
-    super(undefined as never, undefined as never);
-  }
-  settle(): void {}
+class Named implements Linked {
+  earlier: Linked | undefined = undefined;
+  later: Linked | undefined = undefined;
+  list: LiveList<never> | undefined = undefined;
+
+  constructor(readonly name: string) {}
 }
 
 const names = (list: LiveList<Named>): string =>

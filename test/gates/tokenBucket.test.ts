@@ -602,7 +602,7 @@ describe('TokenBucket', () => {
 
     it('#C11 costs nothing while nobody listens: no time is asked for a path, no event made', () => {
       const bucket = bucketOf(2, 10);
-      const tell = vi.spyOn(bucket as never, 'tellAdmitted' as never);
+      const tell = vi.spyOn(bucket as never, 'pass' as never);
       of(1).pipe(tokenBucket(bucket)).subscribe();
       expect(tell).toHaveBeenCalledTimes(1);
       expect((bucket as unknown as { events: unknown }).events).toBeUndefined();

@@ -1,17 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Waiter, WaitingLine } from '../../src/gates/waitingLine.js';
+import { Turn } from '../../src/gates/turn.js';
+import { WaitingLine } from '../../src/gates/waitingLine.js';
 
-class Named extends Waiter {
+class Named extends Turn<undefined> {
   constructor(
     readonly name: string,
     priority = 0,
     key?: string,
     readonly size = 1,
   ) {
-    super(undefined as never, undefined as never, priority, key);
+    super(undefined as never, undefined as never, undefined as never, undefined, priority, key);
   }
-  settle(): void {}
 }
 
 /** A line of named waiters: `a`, or `a/key`, `a*size`, `a^priority`. */

@@ -441,13 +441,19 @@ describe('approved', () => {
       expect(lines.filter((line) => line.includes('next'))).toEqual(['0 two next 2', '0 one next 1']);
     }));
 
-  it('a remembered approval carries the input that was approved, whatever is asked for later', () =>
+  it('a remembered approval is for what was asked, and carries the input that was approved', () =>
     virtual(({ watch, lines }) => {
       const gate = new ApprovalGate();
       const ask = (to: string): Observable<string> => approved(gate, { ...mail('x'), input: { to }, keep: true }, (input) => [input.to]);
       ask('all').subscribe().unsubscribe();
       gate.approve('x', { input: { to: 'me' } });
-      watch(ask('everybody'));
+      watch(ask('all'));
       expect(lines).toEqual(['0 next me', '0 complete']);
+      ask('all').subscribe().unsubscribe();
+      gate.approve('x', { input: { to: 'me' } });
+      watch(ask('everybody'), 'other');
+      expect(lines).toHaveLength(2);
+      expect(gate.snapshot()).toMatchObject({ pending: [{ id: 'x', input: { to: 'everybody' }, left: false }], remembered: 0 });
+      gate.deny('x');
     }));
 });

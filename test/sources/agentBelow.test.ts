@@ -1,5 +1,5 @@
 import { filter, lastValueFrom, map, tap, toArray, type Observable } from 'rxjs';
-import { ApprovalGate, FleetBudget, guard, KeyedLock, type Scope } from 'rxfleet';
+import { ApprovalGate, DepthGate, FleetBudget, guard, KeyedLock, type Scope } from 'rxfleet';
 import {
   agent,
   modelGuard,
@@ -194,7 +194,7 @@ describe('what agents below inherit', () => {
     expect(own.snapshot().microUsd.spent).toBe(0);
   });
 
-  it('the gates of tools, the people who are asked, and the order of resources', async () => {
+  it('the people who are asked and the order of resources, but not what the tool around them stands behind', async () => {
     const log: string[] = [];
     const edit = tool({
       name: 'edit',
@@ -235,7 +235,73 @@ describe('what agents below inherit', () => {
     const end = await lastValueFrom(agent({ ...lead, approvals, toolGuard, lock }));
     expect(end.type).toBe('done');
     expect(asked).toHaveLength(1);
-    expect(passed.sort()).toEqual(['delegate', 'delegate', 'edit', 'edit']);
+    expect(passed).toEqual(['delegate', 'delegate']);
     expect(log.join(' ')).toMatch(/^(\w)\+ \1- (\w)\+ \2-$/);
+  });
+});
+
+describe('limits of a tree of agents', () => {
+  /** Every agent gives its task on, as long as it may. */
+  async function grow(
+    limits: AgentOptions['limits'],
+    below: AgentOptions['limits'],
+    task = 'root',
+  ): Promise<{ started: string[]; refused: string[] }> {
+    let n = 0;
+    const { client } = await start((request) =>
+      lastToolResults(request).length > 0 || n > 20 ? reply.text('done') : reply.toolUse([delegating(`a${++n}`)]),
+    );
+    const lead = agent({ client, ...ask, messages: said(task), name: task, tools: [delegate(client, { limits: below })], limits });
+    const events = await lastValueFrom(lead.pipe(toArray()));
+    const steps = events.flatMap((event) => (event.type === 'agent' ? [event] : []));
+    return {
+      started: steps.flatMap(({ event }) => (event.type === 'started' ? [event.name] : [])),
+      refused: events
+        .map((event) => (event.type === 'agent' ? event.event : event))
+        .flatMap((event) => (event.type === 'tool' && event.event.type === 'failed' ? [(event.event.error as Error).name] : [])),
+    };
+  }
+  it('hold for all of it, whatever limits an agent below brings', async () => {
+    const { started, refused } = await grow({ maxDepth: 2 }, { maxDepth: 100, maxTotal: 100 });
+    expect([started, refused]).toEqual([['a1', 'a2'], ['DepthLimitError']]);
+    expect((await grow({ maxTotal: 3 }, { maxTotal: 3 })).started).toEqual(['a1', 'a2']);
+  });
+
+  it('those of an agent below count from where it starts, and hold as well', async () => {
+    expect((await grow({ maxDepth: 5 }, { maxDepth: 0 })).started).toEqual(['a1']);
+    expect((await grow(undefined, { maxDepth: 1 })).started).toEqual(['a1', 'a2']);
+  });
+
+  it('an agent that another limit refused is not counted', async () => {
+    const outer = new DepthGate({ name: 'outer', maxTotal: 10 });
+    const { started } = await grow(outer, { maxDepth: 0 });
+    expect(started).toEqual(['a1']);
+    expect(outer.snapshot()).toMatchObject({ live: 0, total: 2 });
+  });
+
+  it('cycles are those of agents, not of the tools that start them', async () => {
+    const cyclic = (names: string[]) => {
+      let n = 0;
+      return start((request) =>
+        lastToolResults(request).length > 0 || names[n] === undefined
+          ? reply.text('done')
+          : reply.toolUse([delegating(names[n++] as string)]),
+      );
+    };
+    for (const [names, expected] of [
+      [
+        ['a', 'b', 'c'],
+        ['a', 'b', 'c'],
+      ],
+      [
+        ['a', 'b', 'root'],
+        ['a', 'b'],
+      ],
+    ] as const) {
+      const { client } = await cyclic([...names]);
+      const lead = agent({ client, ...ask, messages: said('root'), name: 'root', tools: [delegate(client)], limits: { cycles: 'refuse' } });
+      const events = await lastValueFrom(lead.pipe(toArray()));
+      expect(below(events).flatMap(({ event }) => (event.type === 'started' ? [event.name] : []))).toEqual(expected);
+    }
   });
 });

@@ -129,6 +129,29 @@ describe('modelGuard', () => {
     expect(single.snapshot().limits['tokens']?.tokens).toBe(99);
   });
 
+  it.each([
+    ['lowered to', 10_000, 5_000],
+    ['lifted to', 3_000, 9_940],
+  ])('what the server has counted is not paid back once more: %s what it says', async (_, initial, remaining) => {
+    const inputTokens = { ...perMinute(10_000), initial };
+    const bucket = new TokenBucket({ name: 'model', limits: { ...limits(), inputTokens } });
+    const headers = { 'anthropic-ratelimit-input-tokens-remaining': String(remaining) };
+    const { client } = await start(() => ({ ...reply.text('hello', { headers }), usage: { input_tokens: 60 } }));
+    const options = { guard: modelGuard({ bucket, inputTokens: () => 100 }) };
+    await lastValueFrom(message(client, ask, options));
+    expect(levels(bucket)[1]).toBe(remaining);
+    await lastValueFrom(messageStream(client, ask, options));
+    expect(levels(bucket)[1]).toBe(remaining);
+  });
+
+  it('what a server does not speak of is paid back', async () => {
+    const bucket = new TokenBucket({ name: 'model', limits: limits() });
+    const headers = { 'anthropic-ratelimit-input-tokens-remaining': '5000' };
+    const { client } = await start([{ ...reply.text('hello', { headers }), usage: { input_tokens: 60, output_tokens: 7 } }]);
+    await lastValueFrom(message(client, ask, { guard: modelGuard({ bucket, inputTokens: () => 100 }) }));
+    expect(levels(bucket)).toEqual([9, 5_000, 1_000 - 7]);
+  });
+
   it('a 429 with retry-after pauses the bucket, and through the retry gate the request is sent again', async () => {
     const bucket = new TokenBucket({ name: 'model', limits: limits() });
     const retry = new RetryGate({ name: 'claude', baseMs: 10, random: () => 0 });

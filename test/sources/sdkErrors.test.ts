@@ -86,7 +86,9 @@ describe('what the API answers before the reply is what the agent errors with, i
     expect(error).toMatchObject({ status, type, requestID: 'req_0001', error: { type: 'error', error: { type } } });
     expect(classifyError(error)).toBe(kind);
     expect({ requests, open }).toEqual({ requests: 1, open: 0 });
-    expect(records).toMatchObject([{ phase: 'failed', exact: true, attempt: 1, outputTokens: { floor: 0, estimate: 0, ceiling: 0 } }]);
+    const free = status < 500 || kind === 'throttle';
+    const outputTokens = { floor: 0, estimate: 0, ceiling: free ? 0 : ask.max_tokens };
+    expect(records).toMatchObject([{ phase: 'failed', exact: free, attempt: 1, outputTokens }]);
   });
 
   it.each(['enforced_spend_limit_reached', 'contract_spend_limit_reached'])('429 that is %s', async (code) => {
@@ -101,7 +103,7 @@ describe('what the API answers before the reply is what the agent errors with, i
     expect(error).toBeInstanceOf(Sdk.InternalServerError);
     expect(error).toMatchObject({ status: 502 });
     expect(classifyError(error)).toBe('transient');
-    expect(records).toMatchObject([{ phase: 'failed', exact: true }]);
+    expect(records).toMatchObject([{ phase: 'failed', exact: false, outputTokens: { floor: 0, estimate: 0, ceiling: ask.max_tokens } }]);
   });
 
   it('a request that is larger than the server takes', async () => {
@@ -171,6 +173,12 @@ describe('what never gets as far as an answer', () => {
     expect(classifyError(error)).toBe('transient');
   });
 
+  it('a certificate that is not trusted', async () => {
+    const { error, records } = await outcome(refusing('DEPTH_ZERO_SELF_SIGNED_CERT'));
+    expect(isConnectionLostError(error)).toBe(true);
+    expect(records).toMatchObject([{ phase: 'never-sent', exact: true }]);
+  });
+
   it('a client without a key', async () => {
     const { server } = await start([]);
     const client = new Anthropic({ apiKey: null, authToken: null, baseURL: server.url, logLevel: 'off' });
@@ -229,7 +237,7 @@ describe('every fault of the stream at every event', () => {
     expect(after === 'request' ? isConnectionLostError(error) : isStreamTruncatedError(error)).toBe(true);
     expect(error).toMatchObject({ events: at(after), requestId: after === 'request' ? null : 'req_0001' });
     expect(classifyError(error)).toBe('transient');
-    return expect(records).toMatchObject([after === 'request' ? { exact: true } : { phase: 'truncated', exact: false }]);
+    return expect(records).toMatchObject([{ phase: 'truncated', exact: false, outputTokens: { ceiling: ask.max_tokens } }]);
   });
 
   it.each(points)('reset after %s', async (after) => {
@@ -238,7 +246,7 @@ describe('every fault of the stream at every event', () => {
     if (!isConnectionLostError(error)) throw error;
     expect(error).toMatchObject({ events: at(after), requestId: after === 'request' ? null : 'req_0001' });
     expect(classifyError(error)).toBe('transient');
-    return expect(records).toHaveLength(1);
+    return expect(records).toMatchObject([{ phase: 'truncated', exact: false, outputTokens: { ceiling: ask.max_tokens } }]);
   });
 
   it.each(points)('error after %s', async (after) => {
@@ -251,7 +259,7 @@ describe('every fault of the stream at every event', () => {
       expect(error.cause).toBeInstanceOf(Sdk.APIError);
     }
     expect(classifyError(error)).toBe('throttle');
-    return expect(records).toMatchObject([{ phase: 'failed' }]);
+    return expect(records).toMatchObject([{ phase: 'failed', exact: at(after) === 0 }]);
   });
 
   it.each<[string, ErrorKind]>([

@@ -3,7 +3,7 @@ import type { APIError } from '@anthropic-ai/sdk';
 import { describe, expect, it } from 'vitest';
 import { lastToolResults } from '../../src/testing/messages/lastToolResults.js';
 import { reply } from '../../src/testing/messages/reply.js';
-import type { Script } from '../../src/testing/messages/reply.js';
+import type { Pace, Script } from '../../src/testing/messages/reply.js';
 import { startMessagesServer } from '../../src/testing/messagesServer.js';
 import { ask, start } from './messagesServerHarness.js';
 
@@ -135,6 +135,58 @@ describe('replies', () => {
     expect(took[0]).toBeGreaterThan(170);
     expect(took[1]).toBeGreaterThan(170);
     expect(took[2]).toBeLessThan(took[0]!);
+  });
+
+  describe('with deltaMs', () => {
+    const calls = [
+      { name: 'f', input: { n: 1 } },
+      { name: 'g', input: {} },
+    ];
+    const twoCalls = (pace: Pace) => reply.toolUse(calls, { text: 'Look:', pace });
+    /** The events after the first: what the model writes in them, and whether there was silence before. */
+    const heard = async (client: Anthropic, silenceMs: number) => {
+      const seen: { type: string; writes: boolean; after: string }[] = [];
+      let last = 0;
+      for await (const event of await client.messages.create({ ...ask, stream: true })) {
+        const now = performance.now();
+        const { type } = event;
+        const delta = type === 'content_block_delta' ? event.delta : undefined;
+        const writes = delta?.type === 'text_delta' || (delta?.type === 'input_json_delta' && delta.partial_json !== '');
+        seen.push({ type, writes, after: now - last > silenceMs ? 'silence' : 'nothing' });
+        last = now;
+      }
+      return seen.slice(1);
+    };
+    const types = [
+      ...['content_block_start', 'content_block_delta', 'content_block_stop'],
+      ...['content_block_start', 'content_block_delta', 'content_block_delta', 'content_block_stop'],
+      ...['content_block_start', 'content_block_delta', 'content_block_delta', 'content_block_stop'],
+      ...['message_delta', 'message_stop'],
+    ];
+
+    it('only writing takes time: the end of a block comes with the start of the next, and the end of the message with it', async () => {
+      const { client } = await start([twoCalls({ deltaMs: 200 })]);
+      const seen = await heard(client, 100);
+      expect(seen.map(({ type }) => type)).toEqual(types);
+      expect(seen.filter(({ writes }) => writes)).toHaveLength(3);
+      expect(seen).toEqual(seen.map((each) => ({ ...each, after: each.writes ? 'silence' : 'nothing' })));
+    });
+
+    it('writing takes none if it is 0, whatever the other events take', async () => {
+      const { client } = await start([twoCalls({ eventMs: 100, deltaMs: 0 })]);
+      const seen = await heard(client, 50);
+      expect(seen.map(({ type }) => type)).toEqual(types);
+      expect(seen).toEqual(seen.map((each) => ({ ...each, after: each.writes ? 'nothing' : 'silence' })));
+    });
+
+    it('a reply that is not streamed takes as long', async () => {
+      const { client, server } = await start([twoCalls({ eventMs: 1, deltaMs: 80 })]);
+      await client.messages.create(ask);
+      const [{ openedAt, endedAt } = { openedAt: 0 }] = server.requests;
+      const took = endedAt! - openedAt;
+      expect(took).toBeGreaterThan(3 * 80 + 11 - 2);
+      expect(took).toBeLessThan(14 * 80);
+    });
   });
 });
 
@@ -317,6 +369,9 @@ describe('errors', () => {
 
   it('refuses bad options where they are given', async () => {
     await expect(startMessagesServer({ script: [], pace: { eventMs: -1 } })).rejects.toThrow(RangeError);
+    await expect(startMessagesServer({ script: [], pace: { deltaMs: NaN } })).rejects.toThrow(
+      '`pace.deltaMs` must be a number of at least 0',
+    );
     await expect(startMessagesServer({ script: [], rateLimits: { requests: { limit: 0, perMs: 1 } } })).rejects.toThrow(
       '`rateLimits.requests.limit`',
     );

@@ -8,7 +8,7 @@ import type { PlannedEvent } from './sse.js';
 type WireFault = Exclude<Fault, { readonly kind: 'max_tokens' }>;
 
 export interface Delivery {
-  readonly pace: Required<Omit<Pace, 'pingMs'>> & Pick<Pace, 'pingMs'>;
+  readonly pace: Required<Omit<Pace, 'deltaMs' | 'pingMs'>> & Pick<Pace, 'deltaMs' | 'pingMs'>;
   readonly fault: Fault | undefined;
   readonly headers: Readonly<Record<string, string>>;
 }
@@ -27,16 +27,21 @@ export async function deliver(exchange: Exchange, completed: CompletedMessage, d
   await exchange.pause(pace.headersMs);
   if (exchange.ended) return;
   if (exchange.record.stream) await stream(exchange, plan, wireFault, delivery);
-  else await whole(exchange, completed, plan.length, wireFault, delivery);
+  else await whole(exchange, completed, plan, wireFault, delivery);
+}
+
+/** The silence before an event. */
+function silence({ eventMs, deltaMs = eventMs }: Delivery['pace'], { writes }: PlannedEvent): number {
+  return writes ? deltaMs : eventMs;
 }
 
 async function stream(exchange: Exchange, plan: readonly PlannedEvent[], fault: WireFault | undefined, delivery: Delivery): Promise<void> {
   exchange.head(200, { ...delivery.headers, 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' });
   if (fault?.after === 'headers') return strike(exchange, fault, delivery);
-  for (const [index, { event, tokens }] of plan.entries()) {
+  for (const [index, planned] of plan.entries()) {
     if (fault?.after === index) return strike(exchange, fault, delivery);
-    await quiet(exchange, delivery.pace.eventMs, delivery.pace.pingMs);
-    await exchange.event(event.type, event, tokens);
+    await quiet(exchange, silence(delivery.pace, planned), delivery.pace.pingMs);
+    await exchange.event(planned.event.type, planned.event, planned.tokens);
     if (exchange.ended) return;
     if (index === 1) await ping(exchange);
   }
@@ -47,11 +52,11 @@ async function stream(exchange: Exchange, plan: readonly PlannedEvent[], fault: 
 async function whole(
   exchange: Exchange,
   { message }: CompletedMessage,
-  events: number,
+  plan: readonly PlannedEvent[],
   fault: WireFault | undefined,
   delivery: Delivery,
 ): Promise<void> {
-  await exchange.pause(delivery.pace.eventMs * events);
+  await exchange.pause(plan.reduce((ms, planned) => ms + silence(delivery.pace, planned), 0));
   if (exchange.ended) return;
   if (fault?.kind === 'error') return strike(exchange, fault, delivery);
   if (!fault) {

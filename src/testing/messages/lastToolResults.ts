@@ -18,7 +18,9 @@ export interface SeenToolResult {
  *
  * @example
  * ```ts
- * const script: Script = (request) => {
+ * import { lastToolResults, reply, type Script } from 'rxfleet/testing';
+ *
+ * export const script: Script = (request) => {
  *   const [found] = lastToolResults(request);
  *   return found ? reply.text(`It says: ${found.text}`) : reply.toolUse([{ name: 'search', input: { query: 'rxjs' } }]);
  * };

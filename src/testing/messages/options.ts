@@ -35,9 +35,10 @@ export function checkOptions({ script, pace = {}, rateLimits = {}, maxBodyBytes,
   }
 }
 
-export function checkPace({ headersMs, eventMs, pingMs, chunkChars }: Pace): void {
+export function checkPace({ headersMs, eventMs, deltaMs, pingMs, chunkChars }: Pace): void {
   atLeast('pace.headersMs', headersMs, 0);
   atLeast('pace.eventMs', eventMs, 0);
+  atLeast('pace.deltaMs', deltaMs, 0);
   atLeast('pace.pingMs', pingMs, 1);
   atLeast('pace.chunkChars', chunkChars, 1);
 }

@@ -16,6 +16,12 @@ export interface Pace {
   readonly headersMs?: number;
   /** Silence before each event, in ms. Default 0. */
   readonly eventMs?: number;
+  /**
+   * Silence before each delta that holds something the model writes (text, thinking, tool input), in ms, in place of `eventMs`. Given alone, only
+   * writing takes time, and the events around it come together: the `content_block_stop` of one block with the `content_block_start` of the
+   * next, `message_delta` with `message_stop`. Default: `eventMs`.
+   */
+  readonly deltaMs?: number;
   /** While a stream is silent, a `ping` every so many ms. Default: one ping after the first block has started, as the API does, no more. */
   readonly pingMs?: number;
   /** Characters in one delta. Default 20. */

@@ -5,10 +5,11 @@ type ContentBlock = Anthropic.Messages.ContentBlock;
 type Delta = Anthropic.Messages.RawContentBlockDelta;
 type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
 
-/** An event of a stream, with the output tokens that have been generated once it is out. */
+/** An event of a stream, with the output tokens that have been generated once it is out, and whether the model writes something in it. */
 export interface PlannedEvent {
   readonly event: StreamEvent;
   readonly tokens: number;
+  readonly writes?: boolean;
 }
 
 /** One event on the wire. */
@@ -53,7 +54,10 @@ function planBlock(
   const whole = isWritten(block) ? '' : payload;
   return [
     { event: { type: 'content_block_start', index, content_block: emptyOf(block) }, tokens: count(whole) },
-    ...deltas.map(({ delta, written }): PlannedEvent => ({ event: { type: 'content_block_delta', index, delta }, tokens: count(written) })),
+    ...deltas.map(({ delta, written }): PlannedEvent => {
+      const event: StreamEvent = { type: 'content_block_delta', index, delta };
+      return { event, tokens: count(written), writes: written !== '' };
+    }),
     { event: { type: 'content_block_stop', index }, tokens: count('') },
   ];
 }

@@ -2,6 +2,7 @@ import { checkFields, isRecord } from './shape.js';
 import type { Fields, Problems, Schema } from './shape.js';
 import { checkBlock } from './validateBlocks.js';
 import { checkHistory } from './validateHistory.js';
+import { checkOutput } from './validateOutput.js';
 import type { CheckedMessage, ThinkingMemory } from './validateHistory.js';
 import { checkThinkingConfig, checkToolChoice, checkTools } from './validateTools.js';
 
@@ -58,6 +59,7 @@ function* problemsOf(body: unknown, { counting, beta, memory }: ValidateOptions)
   yield* checkTools(body['tools']);
   yield* checkToolChoice(body['tool_choice'], body['tools']);
   yield* checkThinkingConfig(body['thinking'], body['max_tokens']);
+  yield* checkOutput(body['output_config']);
   const messages = body['messages'] as readonly unknown[];
   yield* checkMessages(messages);
   yield* checkHistory(messages as readonly CheckedMessage[], memory, isRecord(body['thinking']) && body['thinking']['type'] === 'enabled');

@@ -1,0 +1,222 @@
+import { lastValueFrom, toArray } from 'rxjs';
+import { ApprovalGate } from 'rxfleet';
+import { agent, conversation, tool, turn, type AgentEvent, type TurnEvent, type TurnOptions } from 'rxfleet/agents';
+import { expectNoOpenScopes, lastToolResults, reply } from 'rxfleet/testing';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { ask, hello, sleep, start, watchProcess } from './harness.js';
+
+let quiet: () => void;
+const made: unknown[] = [];
+beforeEach(() => {
+  made.length = 0;
+  quiet = watchProcess();
+});
+afterEach(async () => {
+  expectNoOpenScopes();
+  await sleep(0);
+  quiet();
+});
+
+const approving = { description: 'asks first', needsApproval: true } as const;
+const mail = tool({
+  ...approving,
+  name: 'mail',
+  input: z.object({ to: z.string() }),
+  run: (input) => {
+    made.push(input);
+    return `sent to ${input.to}`;
+  },
+});
+const wipe = tool({
+  ...approving,
+  name: 'wipe',
+  input: z.object({ disk: z.string().regex(/^disk/) }),
+  run: (input) => {
+    made.push(input);
+    return 'wiped';
+  },
+});
+const pay = tool({
+  ...approving,
+  name: 'pay',
+  input: z.object({ usd: z.number().transform((usd) => usd * 100) }),
+  run: (input) => {
+    made.push(input);
+    return 'paid';
+  },
+});
+const tools = [mail, wipe, pay];
+
+type Calls = readonly { readonly id?: string; readonly name: string; readonly input: object }[];
+const replying = (calls: Calls) =>
+  reply.message({ content: calls.map((call, n) => ({ type: 'tool_use', id: `call_${n}`, ...call })) } as never);
+const asksFor = (event: AgentEvent): string[] => (event.type === 'tool' && event.event.type === 'approval' ? [event.event.id] : []);
+const resultsOf = (events: readonly AgentEvent[]) =>
+  (events.filter(({ type }) => type === 'turn').at(-1) as TurnEvent & { type: 'turn' }).results;
+
+/** Subscribes and leaves when somebody is asked. */
+const leaveWhenAsked = (options: TurnOptions): Promise<string> =>
+  new Promise((resolve) => {
+    const running = agent(options).subscribe((event) => {
+      const [id] = asksFor(event);
+      if (id === undefined) return;
+      setTimeout(() => {
+        running.unsubscribe();
+        resolve(id);
+      });
+    });
+  });
+
+describe('approvals of calls', () => {
+  it('may be given in the very event that asks for them', async () => {
+    const desk = new ApprovalGate();
+    const { client } = await start([
+      replying([
+        { name: 'mail', input: { to: 'a' } },
+        { name: 'mail', input: { to: 'b' } },
+      ]),
+    ]);
+    const given: boolean[] = [];
+    const events: AgentEvent[] = [];
+    await new Promise<void>((resolve, reject) => {
+      turn({ client, ...ask, tools, approvals: desk }).subscribe({
+        next: (event) => {
+          events.push(event);
+          for (const id of asksFor(event)) given.push(desk.approve(id));
+        },
+        error: reject,
+        complete: resolve,
+      });
+    });
+    expect(given).toEqual([true, true]);
+    expect(resultsOf(events).map(({ content }) => content)).toEqual(['sent to a', 'sent to b']);
+  });
+
+  it('a call that leaves the event that asks for it is asked no more', async () => {
+    const desk = new ApprovalGate();
+    const { client } = await start([replying([{ name: 'mail', input: { to: 'a' } }])]);
+    await new Promise<void>((resolve) => {
+      const running = turn({ client, ...ask, tools, approvals: desk }).subscribe((event) => {
+        if (asksFor(event).length === 0) return;
+        running.unsubscribe();
+        resolve();
+      });
+    });
+    await sleep(1);
+    expect(desk.pending()).toMatchObject([{ id: 'call_0', left: true }]);
+    expect(made).toEqual([]);
+  });
+
+  it('one that was kept is for that call alone, even where another comes under the same id', async () => {
+    for (const decidedFirst of [true, false]) {
+      made.length = 0;
+      const desk = new ApprovalGate();
+      let n = 0;
+      const { client } = await start(() =>
+        replying([n++ === 0 ? { name: 'mail', input: { to: 'bob' } } : { name: 'wipe', input: { disk: 'disk1' } }]),
+      );
+      const options = { client, ...ask, tools, approvals: desk };
+      expect(await leaveWhenAsked(options)).toBe('call_0');
+      if (decidedFirst) expect(desk.approve('call_0')).toBe(true);
+      const events: AgentEvent[] = [];
+      const end = lastValueFrom(turn(options).pipe(toArray())).then((all) => events.push(...all));
+      await expect.poll(() => desk.pending()).toMatchObject([{ title: 'wipe', input: { disk: 'disk1' }, left: false }]);
+      expect(desk.snapshot()).toMatchObject({ remembered: 0 });
+      desk.approve('call_0');
+      await end;
+      expect(made).toEqual([{ disk: 'disk1' }]);
+    }
+  });
+
+  it('a conversation that is continued finds the decision, though the model asks under another id', async () => {
+    for (const before of [true, false]) {
+      made.length = 0;
+      const desk = new ApprovalGate();
+      const chat = conversation([hello]);
+      let n = 0;
+      const { client } = await start((request) =>
+        lastToolResults(request).some(({ text }) => text.startsWith('sent'))
+          ? reply.text('done')
+          : replying([{ id: `toolu_${n++}`, name: 'mail', input: { to: 'bob' } }]),
+      );
+      const options = { client, ...ask, messages: chat, tools, approvals: desk };
+      const asked = await leaveWhenAsked(options);
+      expect(desk.pending()).toMatchObject([{ id: asked, left: true }]);
+      if (before) expect(desk.approve(asked)).toBe(true);
+      chat.add({ role: 'user', content: 'go on' });
+      const ids: string[] = [];
+      const end = lastValueFrom(agent(options).pipe(toArray()));
+      if (!before) {
+        await expect.poll(() => desk.pending()).toMatchObject([{ id: 'toolu_1', left: false }]);
+        expect([desk.approve(asked), desk.approve('toolu_1')]).toEqual([false, true]);
+      }
+      for (const event of await end) ids.push(...asksFor(event));
+      expect(ids).toEqual(before ? [] : ['toolu_1']);
+      expect(made).toEqual([{ to: 'bob' }]);
+      expect(desk.snapshot()).toMatchObject({ pending: [], remembered: 0 });
+    }
+  });
+
+  it('another conversation does not, though it asks for the same', async () => {
+    const desk = new ApprovalGate();
+    let n = 0;
+    const { client } = await start(() => replying([{ id: `toolu_${n++}`, name: 'mail', input: { to: 'bob' } }]));
+    const options = { client, ...ask, tools, approvals: desk };
+    desk.approve(await leaveWhenAsked({ ...options, messages: conversation([hello]) }));
+    await leaveWhenAsked({ ...options, messages: conversation([hello]) });
+    expect(made).toEqual([]);
+    expect(desk.snapshot()).toMatchObject({ pending: [{ id: 'toolu_1' }], remembered: 1 });
+  });
+
+  it('a call that was answered because the time was up, or another one failed, is asked about no more', async () => {
+    const broken = tool({
+      name: 'broken',
+      description: '',
+      input: z.object({}),
+      run: async () => {
+        await sleep(20);
+        throw new Error('boom');
+      },
+    });
+    const calls: Calls = [
+      { name: 'mail', input: { to: 'a' } },
+      { name: 'broken', input: {} },
+    ];
+    for (const [options, error] of [
+      [{ timeouts: { group: 40 } }, undefined],
+      [{ timeouts: { turn: 40 } }, 'DeadlineExceededError'],
+      [{ onToolError: 'failFast' }, 'Error'],
+    ] as const) {
+      const desk = new ApprovalGate();
+      const { client } = await start([replying(calls)]);
+      const end = lastValueFrom(
+        turn({ client, ...ask, messages: conversation([hello]), tools: [mail, broken], approvals: desk, ...options }),
+      );
+      expect(
+        await end.then(
+          () => undefined,
+          (problem: Error) => problem.name,
+        ),
+      ).toBe(error);
+      expect(desk.snapshot()).toMatchObject({ pending: [], remembered: 0 });
+    }
+    expect(made).toEqual([]);
+  });
+
+  it('an edit is of what the model wrote, and goes through the schema once', async () => {
+    for (const [edit, expected] of [
+      [undefined, { usd: 500 }],
+      [{ usd: 6 }, { usd: 600 }],
+    ] as const) {
+      made.length = 0;
+      const desk = new ApprovalGate();
+      const { client } = await start([replying([{ name: 'pay', input: { usd: 5 } }])]);
+      const end = lastValueFrom(turn({ client, ...ask, tools, approvals: desk }).pipe(toArray()));
+      await expect.poll(() => desk.pending()).toMatchObject([{ input: { usd: 5 }, editable: true }]);
+      desk.approve('call_0', edit === undefined ? {} : { input: edit });
+      const started = (await end).flatMap((event) => (event.type === 'tool' && event.event.type === 'started' ? [event.event.input] : []));
+      expect([made, started]).toEqual([[expected], [expected]]);
+    }
+  });
+});
