@@ -70,12 +70,7 @@ export function agent<O = unknown>(options: AgentOptions<O>): Observable<AgentEv
         const ledger = own.open();
         const inbox = new Inbox(inbox$);
         const run = new AgentRun(own, ledger, scope, maxTurns, inbox);
-        const turns = ledger.continued(
-          () => run.events(),
-          own.whenBusy,
-          () => inbox.read(),
-        );
-        return inbox.beside(turns);
+        return inbox.beside(run.events());
       });
     });
   const events = new DirectObservable<AgentEvent>((sink) => {
@@ -101,6 +96,7 @@ function bounds(around: readonly DepthGate[], limits: AgentOptions['limits'], de
 class AgentRun {
   private turns = 0;
   private goesOn = false;
+  private finished = false;
   private last: (TurnEvent & { readonly type: 'turn' }) | undefined = undefined;
   private readonly usage = { input_tokens: 0, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 };
 
@@ -112,14 +108,31 @@ class AgentRun {
     private readonly inbox: Inbox,
   ) {}
 
+  /** The conversation is free again when the end is told. */
   events(): Observable<AgentEvent> {
+    const turns = this.ledger.continued(
+      () => this.turnByTurn(),
+      this.plan.whenBusy,
+      () => this.unread(),
+    );
+    return concat(
+      turns,
+      defer(() => of(this.done())),
+    );
+  }
+
+  private turnByTurn(): Observable<AgentEvent> {
     const { plan, ledger, scope, inbox } = this;
     const begun = defer(() => (ledger.messages.length === 0 ? inbox.first() : EMPTY));
     const heard = defer(() => this.readInbox());
     const turn = defer(() => new TurnRun(plan, ledger, scope, ++this.turns).events()).pipe(tap((event) => this.note(event)));
     const turns = concat(turn, heard).pipe(repeat({ delay: () => (this.goesOn ? of(true) : EMPTY) }));
-    const end = defer(() => of(this.done()));
-    return concat(begun, heard, turns, end);
+    return concat(begun, heard, turns).pipe(tap({ complete: () => void (this.finished = true) }));
+  }
+
+  /** What it has not read and will not tell, because it was stopped. */
+  private unread(): readonly MessageParam['content'][] {
+    return this.finished ? [] : this.inbox.read();
   }
 
   /** Between turns: what people have said joins the conversation. A reply that was only paused goes on first: its own calls have no results yet. */

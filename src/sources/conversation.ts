@@ -50,6 +50,8 @@ export class Ledger implements Conversation, Chat {
   /** What the model knows of versions. */
   readonly versions: SeenVersions = new SeenVersions();
   private readonly settled: MessageParam[];
+  /** Where the code that the model runs lives: it wants to go on there. */
+  container: Anthropic.Messages.Container | undefined = undefined;
   private name: string | undefined = undefined;
   private queue: Semaphore | undefined = undefined;
   private ids: Set<string> | undefined = undefined;
@@ -67,6 +69,12 @@ export class Ledger implements Conversation, Chat {
 
   get key(): string | undefined {
     return this.shared ? (this.name ??= crypto.randomUUID()) : undefined;
+  }
+
+  /** The id of the container, unless it has expired by `now`. */
+  containerAt(now: number): string | undefined {
+    const { id, expires_at } = this.container ?? {};
+    return expires_at !== undefined && Date.parse(expires_at) <= now ? undefined : id;
   }
 
   private get line(): Semaphore {

@@ -21,8 +21,11 @@ export interface ToolUse {
   readonly input: unknown;
 }
 
-/** What happened to a call. `id` is the id of the `tool_use` block, `name` the tool's. */
-export type ToolEvent<O = unknown> = { readonly id: string; readonly name: string } & (
+/**
+ * What happened to a call. `id` is the id of the `tool_use` block, `name` the tool's; `edited`, in the last event, the input that a person had put in
+ * the place of the model's.
+ */
+export type ToolEvent<O = unknown> = { readonly id: string; readonly name: string; readonly edited?: unknown } & (
   | {
       /** The input is fine and the tool is about to run. */
       readonly type: 'started';
@@ -124,7 +127,7 @@ class EventRun extends ToolRun<ToolEvent> {
 
   protected override conclude(reason: CancelReason | undefined): void {
     const { out, hear } = this;
-    const event = this.end(reason);
+    const event = { ...this.end(reason), ...this.edited };
     if (hear === undefined) out.next(event);
     else hear(event);
     out.complete();

@@ -28,6 +28,8 @@ export class Inbox {
     return new Observable((out) => {
       const heard = source.subscribe({
         next: (content) => {
+          if (typeof content !== 'string' && !Array.isArray(content))
+            return out.error(new TypeError('agent: inbox$ must emit texts, or lists of content blocks.'));
           this.waiting.push(content);
           if (this.waiting.length > MAX_UNREAD) out.error(new RangeError(`agent: more than ${MAX_UNREAD} messages of inbox$ wait.`));
           else if (!isBlank(content)) this.arrivals.next(content);

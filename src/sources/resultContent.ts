@@ -1,4 +1,5 @@
 import type Anthropic from '@anthropic-ai/sdk';
+import type { AgentDone } from './agentEvent.js';
 import { changeTexts, isBlocks, type ContentBlocks } from './contentBlocks.js';
 import { toJson } from './json.js';
 
@@ -8,7 +9,14 @@ export type ResultContent = NonNullable<Anthropic.Messages.ToolResultBlockParam[
 export function contentOf(output: unknown, maxChars: number): ResultContent {
   if (output === undefined) return 'The call completed without output.';
   if (isBlocks(output)) return cutBlocks(output, maxChars);
+  if (isDone(output)) return cut(output.text, maxChars);
   return cut(typeof output === 'string' ? output : toJson(output), maxChars);
+}
+
+/** An agent that a tool returned as it is: what it said in the end, not how it came to it. */
+function isDone(output: unknown): output is AgentDone {
+  const { type, text, history } = (output ?? {}) as Partial<AgentDone>;
+  return type === 'done' && typeof text === 'string' && Array.isArray(history);
 }
 
 /** The texts together are as long as one text may be. */

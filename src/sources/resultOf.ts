@@ -18,16 +18,25 @@ export const MAX_RESULT_CHARS = 200_000;
 export const MAY_HAVE = 'It may have completed, check before repeating it.';
 const CHANGES_NOTHING = 'It changes nothing, so it can be called again.';
 const RECEIVED_SHOWN = 300;
+const EDITED_SHOWN = 2_000;
 /** Errors of gates that stop a call at work. */
 const STOPS = /_(?:TRIPPED|ISOLATED|EXCEEDED|DISPOSED)$/;
 
 /** The `tool_result` block that an event leads to; undefined for events that are not the last of their call. Never throws. */
 export function resultOf(event: ToolEvent, maxChars: number = MAX_RESULT_CHARS): ToolResult | undefined {
   try {
-    return inBlock(event, maxChars);
+    const block = inBlock(event, maxChars);
+    return block === undefined || event.edited === undefined ? block : told(block, event.edited);
   } catch {
     return errorResult(event.id, `The tool "${event.name}" ended in a way that cannot be put into words.`);
   }
+}
+
+/** The model is told that a person has changed what it asked for. */
+function told(block: ToolResult, edited: unknown): ToolResult {
+  const text = `A person changed the input before the tool ran: ${cut(toJson(edited), EDITED_SHOWN)}`;
+  const { content = [] } = block;
+  return { ...block, content: typeof content === 'string' ? `${text}\n${content}` : [{ type: 'text', text }, ...content] };
 }
 
 function inBlock(event: ToolEvent, maxChars: number): ToolResult | undefined {

@@ -5,6 +5,7 @@ type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
 
 /** The text of an event; empty if it has none. */
 export function textOf(event: StreamEvent): string {
+  if (event.type === 'content_block_start') return event.content_block.type === 'text' ? event.content_block.text : '';
   return event.type === 'content_block_delta' && event.delta.type === 'text_delta' ? event.delta.text : '';
 }
 

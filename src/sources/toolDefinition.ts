@@ -26,6 +26,8 @@ export interface ToolDefinition {
   readonly conflictRetries: number;
   /** Whether a person has to be asked about a call with this input. */
   readonly needsApproval: (input: unknown) => boolean;
+  /** Whether it can ever be so. */
+  readonly mayAsk: boolean;
   /** The tool as the Messages API wants it: its name, its description and the JSON schema of its input. */
   toApi(): Anthropic.Messages.Tool;
   /** @internal */
@@ -61,7 +63,8 @@ export function define(options: Options, sent?: Anthropic.Messages.Tool): ToolDe
   const own = sent ?? { name, description, input_schema: schemaOf(name, input) };
   const toApi = (): Anthropic.Messages.Tool => ({ ...api, ...own });
   const asks = typeof needsApproval === 'boolean' ? (): boolean => needsApproval : needsApproval;
-  const rules = { dependsOn: [...dependsOn], versionOf: versionOf as ((input: unknown) => string) | undefined, conflictRetries };
+  const mayAsk = needsApproval !== false;
+  const rules = { mayAsk, dependsOn: [...dependsOn], versionOf: versionOf as ((input: unknown) => string) | undefined, conflictRetries };
   const keys = resources as ResourcesOf | undefined;
   return { name, description, input, output, effect, timeoutMs, graceMs, resources: keys, ...rules, needsApproval: asks, toApi, run };
 }

@@ -48,8 +48,8 @@ export interface GatedCall {
   readonly chat: string | undefined;
   readonly scope: ScopeContext;
   readonly graceMs: number;
-  /** A person has edited the input. */
-  edited(input: unknown): void;
+  /** A person has put another input in the place of the model's. */
+  edited(input: unknown, instead: unknown): void;
   /** A person is about to be asked. */
   asking(): void;
   /** Others hold what it reads or writes. */
@@ -84,7 +84,7 @@ export function behindGates(
   const asked = approved<unknown, unknown>(approvals, requestOf(definition, call), (answer) => {
     decided = true;
     if (!(answer instanceof Edited)) return start(call.input);
-    call.edited(answer.input);
+    call.edited(answer.input, answer.instead);
     return start(answer.input);
   });
   const tell = defer(() => {
@@ -110,7 +110,10 @@ function inTurn(work: Observable<unknown>, lock: KeyedLock, keys: LockKeys, call
 
 /** An input that a person has changed and the tool's schema has taken. */
 class Edited {
-  constructor(readonly input: unknown) {}
+  constructor(
+    readonly input: unknown,
+    readonly instead: unknown,
+  ) {}
 }
 
 /**
@@ -123,7 +126,7 @@ function requestOf(definition: ToolDefinition, { id, said, chat, scope }: GatedC
     const parsed = parse(definition.input, edited);
     if (parsed instanceof Promise) throw new TypeError(`The input of "${name}" is checked asynchronously, so it cannot be edited.`);
     if (!parsed.success) throw new ToolInputError(name, problemsOf(parsed.error.issues), { cause: parsed.error });
-    return new Edited(parsed.data);
+    return new Edited(parsed.data, edited);
   };
   const keep = chat === undefined ? id : toJson([chat, name, said]);
   return { id, title: name, payload: description, input: said, keep, validate, isOver: () => wasAnswered(scope) };

@@ -65,6 +65,8 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   /** Whether gates stand in front of the work. */
   protected gated = false;
   private parsed: unknown = undefined;
+  /** What a person has put in the place of the model's input. */
+  protected edited: { readonly edited?: unknown } = {};
   /** What `versionOf` said. */
   private key: string | undefined = undefined;
   /** The version that a conflict has shown. */
@@ -114,7 +116,10 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   private guarded(): Observable<unknown> {
     const { definition, timeoutMs, id, input: said, chat } = this.invocation;
     const work = this.versioned();
-    const edited = (input: unknown): void => void (this.parsed = input);
+    const edited = (input: unknown, instead: unknown): void => {
+      this.parsed = input;
+      this.edited = { edited: instead };
+    };
     const asking = (): void => this.tellAsking(said);
     const waiting = (keys: readonly string[]): void => this.tellWaiting('resources', keys);
     const call = { id, said, input: this.parsed, chat: chat?.key, scope: this, graceMs: this.env.graceMs, edited, asking, waiting };

@@ -51,8 +51,14 @@ export class TurnRun {
   private reply(): Observable<StreamEvent> {
     const { client, params, request } = this.plan;
     const onResponse = ({ requestId }: { readonly requestId: string | null }): void => void (this.requestId = requestId);
-    const sent = { ...params, messages: this.ledger.messages };
+    const { messages } = this.ledger;
+    const container = params.container === undefined ? this.ledger.containerAt(this.now) : undefined;
+    const sent = { ...params, messages, ...(container !== undefined && { container }) };
     return messageStream(client, sent, { ...request, within: this.scope, onResponse });
+  }
+
+  private get now(): number {
+    return (this.scope as unknown as ScopeNode).env.clock.scheduler.now();
   }
 
   private onEvent(event: StreamEvent, calls: TurnCalls, out: Subscriber<TurnEvent>): void {
@@ -71,13 +77,13 @@ export class TurnRun {
     if (released !== undefined && this.startsEarly(released)) calls.start(this.ledger.expect(released, this.effectOf(released.name)));
   }
 
-  /** Only a tool that may run for a reply which never becomes complete, and so may be asked for again. */
+  /** Only a tool that may run for a reply which never becomes complete, and so may be asked for again; a person is not asked about such a call. */
   private startsEarly({ name }: FoldedCall): boolean {
     const { eager, tools } = this.plan;
     const tool = tools.get(name);
     if (!eager || tool === undefined) return false;
     const orders = tool.resources !== undefined;
-    const starts = tool.effect !== 'unsafe' && tool.dependsOn.length === 0 && !(orders && this.keepsOrder);
+    const starts = tool.effect !== 'unsafe' && !tool.mayAsk && tool.dependsOn.length === 0 && !(orders && this.keepsOrder);
     if (!starts && orders) this.keepsOrder = true;
     return starts;
   }
@@ -108,6 +114,7 @@ export class TurnRun {
       return out.error(error);
     }
     const { message } = folded;
+    this.ledger.container = message.container ?? this.ledger.container;
     const stop = message.stop_reason ?? 'end_turn';
     const pending = stop === 'refusal' ? [] : this.ledger.take(message, folded.calls, (name) => this.effectOf(name));
     const continues = stop === 'pause_turn' || (pending.length > 0 && this.runsOn(stop));

@@ -11,9 +11,18 @@ export function saidBy(error: unknown): string {
   for (let step = 0; step < MOST_CAUSES && each !== undefined; step++) {
     const said = each instanceof Error ? (wordsOfApiError(each) ?? named(each)) : plainly(each);
     if (said !== '' && !words.includes(said)) words.push(said);
+    if (each instanceof AggregateError && Array.isArray(each.errors)) words.push(...severally(each.errors));
     each = each instanceof Error ? each.cause : undefined;
   }
   return words.join(': ');
+}
+
+/** What each of several errors says, of the first few. */
+function severally(errors: readonly unknown[]): string[] {
+  const said = errors.slice(0, MOST_CAUSES).map((each) => (each instanceof Error ? (wordsOfApiError(each) ?? named(each)) : plainly(each)));
+  const more = errors.length > MOST_CAUSES ? [`and ${errors.length - MOST_CAUSES} more`] : [];
+  const all = [...said.filter((each) => each !== ''), ...more];
+  return all.length === 0 ? [] : [all.join('; ')];
 }
 
 /** Name and message are whatever somebody put there. */

@@ -108,6 +108,23 @@ describe('approvals of calls', () => {
     expect(made).toEqual([]);
   });
 
+  it('are not asked for before the reply is complete', async () => {
+    const desk = new ApprovalGate();
+    const look = tool({ ...approving, name: 'look', effect: 'none', input: z.object({}), run: () => 'seen' });
+    const calls = [
+      { name: 'look', input: {} },
+      { name: 'look', input: {} },
+    ];
+    const { client } = await start([reply.toolUse(calls, { pace: { eventMs: 5 }, fault: { kind: 'fin', after: 8 } })]);
+    const events: AgentEvent[] = [];
+    const broken = new Promise(
+      (resolve) =>
+        void turn({ client, ...ask, tools: [look], approvals: desk }).subscribe({ next: (event) => events.push(event), error: resolve }),
+    );
+    expect(((await broken) as Error).name).toBe('StreamTruncatedError');
+    expect([events.flatMap(asksFor), desk.pending()]).toEqual([[], []]);
+  });
+
   it('one that was kept is for that call alone, even where another comes under the same id', async () => {
     for (const decidedFirst of [true, false]) {
       made.length = 0;
@@ -196,7 +213,7 @@ describe('approvals of calls', () => {
       expect(
         await end.then(
           () => undefined,
-          (problem: Error) => problem.name,
+          (problem: unknown) => (problem as Error).name,
         ),
       ).toBe(error);
       expect(desk.snapshot()).toMatchObject({ pending: [], remembered: 0 });
@@ -217,6 +234,8 @@ describe('approvals of calls', () => {
       desk.approve('call_0', edit === undefined ? {} : { input: edit });
       const started = (await end).flatMap((event) => (event.type === 'tool' && event.event.type === 'started' ? [event.event.input] : []));
       expect([made, started]).toEqual([[expected], [expected]]);
+      const told = resultsOf(await end)[0]?.content;
+      expect(told).toBe(edit === undefined ? 'paid' : 'A person changed the input before the tool ran: {"usd":6}\npaid');
     }
   });
 });

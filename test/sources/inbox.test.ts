@@ -18,7 +18,7 @@ afterEach(async () => {
 const slow = { pace: { eventMs: 10 } };
 const joined = (events: readonly AgentEvent[]) =>
   events.flatMap((event) =>
-    event.type === 'message' ? [`${event.turn} ${String(event.content)}${event.ignored ? ' (ignored)' : ''}`] : [],
+    event.type === 'message' ? [`${event.turn} ${JSON.stringify(event.content)}${event.ignored ? ' (ignored)' : ''}`] : [],
   );
 const doneOf = (events: readonly AgentEvent[]) => events.at(-1) as AgentEvent & { type: 'done' };
 const said = (text: string) => ({ role: 'user', content: text });
@@ -27,7 +27,7 @@ describe('inbox$', () => {
   it('what is there before the first turn joins it', async () => {
     const { client, server } = await start((request) => reply.text(`${request.messages.length} messages`));
     const events = await lastValueFrom(agent({ client, ...ask, inbox$: of('one', 'two') }).pipe(toArray()));
-    expect(joined(events)).toEqual(['0 one', '0 two']);
+    expect(joined(events)).toEqual(['0 "one"', '0 "two"']);
     expect(doneOf(events).text).toBe('3 messages');
     expect(server.stats().requests).toBe(1);
   });
@@ -41,7 +41,7 @@ describe('inbox$', () => {
     await sleep(20);
     expect(server.stats().requests).toBe(0);
     inbox$.next('hi');
-    expect(joined(await end)).toEqual(['0    (ignored)', '0 hi']);
+    expect(joined(await end)).toEqual(['0 "  " (ignored)', '0 "hi"']);
     expect(chat.messages[0]).toEqual(said('hi'));
   });
 
@@ -65,7 +65,7 @@ describe('inbox$', () => {
     const second = lastValueFrom(agent({ client, ...ask, messages: chat, inbox$, whenBusy: 'wait' }).pipe(toArray()));
     inbox$.next('and this');
     await first;
-    expect(joined(await second)).toEqual(['0 and this']);
+    expect(joined(await second)).toEqual(['0 "and this"']);
     expect(chat.messages.map(({ role }) => role)).toEqual(['user', 'assistant', 'user', 'assistant']);
   });
 
@@ -95,13 +95,22 @@ describe('inbox$', () => {
 
   it('what is read is read once, however it is told', async () => {
     const { client } = await start(() => reply.text('ok'));
-    for (const inbox$ of [new BehaviorSubject('x'), Object.assign(new ReplaySubject<string>(1)), of('x')]) {
-      if (inbox$ instanceof ReplaySubject && !(inbox$ instanceof BehaviorSubject)) inbox$.next('x');
+    const replayed = new ReplaySubject<string>(1);
+    replayed.next('x');
+    for (const inbox$ of [new BehaviorSubject('x'), replayed, of('x')]) {
       const events = await lastValueFrom(agent({ client, ...ask, inbox$ }).pipe(toArray()));
-      expect([joined(events), doneOf(events).unread]).toEqual([['0 x'], []]);
+      expect([joined(events), doneOf(events).unread]).toEqual([['0 "x"'], []]);
     }
     const broken = agent({ client, ...ask, inbox$: throwError(() => new Error('no line')) });
     await expect(lastValueFrom(broken)).rejects.toThrow('no line');
+  });
+
+  it('what is no content ends the agent, before the API sees it', async () => {
+    const { client, server } = await start(() => reply.text('ok'));
+    await expect(lastValueFrom(agent({ client, ...ask, inbox$: of(5 as unknown as string) }))).rejects.toThrow(
+      'inbox$ must emit texts, or lists',
+    );
+    expect(server.stats().requests).toBe(0);
   });
 
   it('a flood ends the agent', async () => {
@@ -138,6 +147,14 @@ describe('a conversation that was left', () => {
       expect(performance.now() - begun).toBeLessThan(250);
       await closed[0];
     }
+  });
+
+  it('is free when its end is told', async () => {
+    const { client } = await start(() => reply.text('ok'));
+    const chat = conversation([hello]);
+    const next = agent({ client, ...ask, messages: chat }).pipe(tap((event) => event.type === 'done' && chat.add(hello)));
+    await lastValueFrom(next);
+    expect(chat.messages).toHaveLength(3);
   });
 
   it('those who wait come in one after the other, also when one leaves the line or is left at its first event', async () => {

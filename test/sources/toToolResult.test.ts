@@ -150,6 +150,17 @@ describe('toToolResult', () => {
     expect(await textOf({ ...who, type: 'cancelled', ran, effect, reason })).toBe(expected);
   });
 
+  it('says what each of several errors says', async () => {
+    const error = new AggregateError([new Error('no route'), new TypeError('bad'), 'odd'], 'All promises were rejected');
+    const event: ToolEvent = { ...who, type: 'failed', phase: 'run', error, effect: 'none' };
+    expect(await textOf(event)).toContain('All promises were rejected: no route; TypeError: bad; odd');
+  });
+
+  it('of an agent that a tool returned as it is, says what it said', async () => {
+    const output = { type: 'done', text: 'the answer', history: [{ role: 'user', content: 'long' }], turns: 1 };
+    expect(await textOf({ ...who, type: 'result', output })).toBe('the answer');
+  });
+
   it('names the time of a deadline above', async () => {
     const event: ToolEvent = { ...who, type: 'cancelled', ran: true, effect: 'none', reason: { kind: 'deadline', ms: 500 } };
     expect(await textOf(event)).toContain('before it finished: the time of 500 ms for the task was up.');

@@ -125,7 +125,7 @@ describe('tools that depend on others', () => {
     const tools = [step('login', [], { ms: 500, graceMs: 0 }), step('fetch', ['login'])];
     const { results } = await run(['fetch', 'login'], tools, { timeouts: { group: 30 } });
     expect(results[0]).toMatch(/"fetch" did not run: the time of 30 ms/);
-    expect(results[1]).toMatch(/"login" was stopped.*the time of 30 ms/);
+    expect(results[1]).toMatch(/"login" was not finished in time .* the time of 30 ms/);
     expect(log).toEqual(['login+']);
     await sleep(500);
   });

@@ -67,7 +67,7 @@ function fillIn(scripted: ScriptedReply, model: string, inputTokens: number, ids
     role: 'assistant',
     model,
     content,
-    container: null,
+    container: scripted.container ?? null,
     diagnostics: null,
     stop_reason: scripted.stop_reason ?? (calls ? 'tool_use' : 'end_turn'),
     stop_sequence: scripted.stop_sequence ?? null,

@@ -74,6 +74,8 @@ export interface ScriptedReply extends DeliveryOptions {
   readonly stop_reason?: Anthropic.Messages.StopReason;
   readonly stop_sequence?: string | null;
   readonly stop_details?: Anthropic.Messages.RefusalStopDetails | null;
+  /** Where code that the model runs lives. Default null. */
+  readonly container?: Anthropic.Messages.Container | null;
   /** Default: an estimate of 4 characters to a token, nothing cached. */
   readonly usage?: Partial<Anthropic.Messages.Usage>;
 }
