@@ -5,6 +5,7 @@ import { checkScopeOptions } from '../core/options.js';
 import type { ScopeContext } from '../core/types.js';
 import { refuse } from './checks.js';
 import { promisedIterable } from './promisedIterable.js';
+import { isReadable, readIterable } from './readIterable.js';
 
 /** What can be iterated with `for await`. */
 export type IterableInput<T> = AsyncIterable<T> | Iterable<T | PromiseLike<T>>;
@@ -63,6 +64,7 @@ function opener<T>(source: (signal: AbortSignal) => IterableInput<T>): (signal: 
 
 function asyncIterable<T>(source: IterableInput<T>): AsyncIterable<T> {
   if (typeof source === 'object' && source !== null) {
+    if (isReadable<T>(source)) return readIterable(source);
     if (Symbol.asyncIterator in source) return source;
     if (Symbol.iterator in source) return promisedIterable(source);
   }

@@ -11,12 +11,12 @@ import type { NativeObservable } from './nativeObservable.js';
  * ```
  *
  * ```ts
- * import { fromNative } from 'rxfleet';
+ * import { fromNative, type NativeObservable } from 'rxfleet';
  *
- * const native = {
- *   subscribe({ next, complete }) {
- *     next('a');
- *     complete();
+ * const native: NativeObservable<string> = {
+ *   subscribe(observer) {
+ *     observer?.next?.('a');
+ *     observer?.complete?.();
  *   },
  * };
  * fromNative(native).subscribe((value) => console.log(value));

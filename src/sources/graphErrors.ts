@@ -108,10 +108,11 @@ export function isDuplicateCallError(error: unknown): error is DuplicateCallErro
 /** What a plan gave is no call, or too much of one. It did not run. */
 export class InvalidCallError extends Error {
   override readonly name = 'InvalidCallError';
+  /** Empty if that is what is wrong with it. */
   readonly call: string;
 
   constructor(call: string, problem: string) {
-    super(`The call ${named([call])} of the plan cannot be made: ${problem}.`);
+    super(`${call === '' ? 'A call' : `The call ${named([call])}`} of the plan cannot be made: ${problem}.`);
     this.call = call;
     brandError(this, 'InvalidCallError');
   }

@@ -1,9 +1,10 @@
 import { describeError } from '../core/errors.js';
+import { shown } from './checks.js';
 import { cycleOf } from './graphCycle.js';
 import { DependencyCycleError, DependencyFailedError, DuplicateCallError, InvalidCallError, UnknownReferenceError } from './graphErrors.js';
 import { referencesIn, substitute, type Reference } from './graphReferences.js';
 
-/** A call of a plan. */
+/** A call of a plan. Numbers that a model gives as `id`, `ref` or in `dependsOn` are taken for texts. */
 export interface PlannedCall {
   /** What its events and its answer carry. */
   readonly id: string;
@@ -53,15 +54,16 @@ export class GraphPlan {
 
   /** Something has come; what is no call fails at once. `refuse` may have an error for a call that is one. */
   add(value: unknown, refuse: (call: PlannedCall) => unknown = () => undefined): { readonly node: PlanNode; readonly step: PlanStep } {
-    const problem = problemOf(value);
-    const call = problem === undefined ? (value as PlannedCall) : standIn(value);
+    const given = fieldsOf(value);
+    const problem = problemOf(given);
+    const call = problem === undefined ? (given as PlannedCall) : standIn(given);
     const { id, ref: key = id } = call;
     const again = this.ids.has(id) ? id : this.has(key) ? key : undefined;
-    const fits = problem === undefined && again === undefined;
+    const fits = again === undefined && key !== '';
     const node = fits ? this.node(key) : new PlanNode(key);
     node.call = call;
     node.index = this.count++;
-    if (fits) this.ids.add(id);
+    if (fits && id !== '') this.ids.add(id);
     const error = problem === undefined ? undefined : new InvalidCallError(key, problem);
     const refused = error ?? (again === undefined ? refuse(call) : new DuplicateCallError(again));
     return { node, step: refused === undefined ? this.enter(node, call) : this.fail(node, refused) };
@@ -166,18 +168,32 @@ function dependencyError({ key }: PlanNode, needed: PlanNode): DependencyFailedE
   return new DependencyFailedError(key, needed.key, root.key, root.failure?.error);
 }
 
+type Given = { readonly [K in keyof PlannedCall]?: unknown };
+
+function fieldsOf(value: unknown): Given {
+  const { id, name, input, dependsOn, ref } = (value ?? {}) as Given;
+  return { id: keyOf(id), name, input, dependsOn: Array.isArray(dependsOn) ? dependsOn.map(keyOf) : dependsOn, ref: keyOf(ref) };
+}
+
+function keyOf(given: unknown): unknown {
+  return typeof given === 'number' && Number.isFinite(given) ? String(given) : given;
+}
+
 /** Why it is no call. */
-function problemOf(value: unknown): string | undefined {
-  const { id, name, dependsOn = [], ref = '_' } = (value ?? {}) as { readonly [K in keyof PlannedCall]?: unknown };
-  if (typeof id !== 'string' || id === '') return 'its id must be a string that is not empty';
-  if (typeof name !== 'string') return 'its name must be a string';
-  if (typeof ref !== 'string' || ref === '') return 'its ref must be a string that is not empty';
+function problemOf({ id, name, dependsOn = [], ref = '_' }: Given): string | undefined {
+  if (!isKey(id)) return `its id must be a string that is not empty, got ${shown(id)}`;
+  if (typeof name !== 'string') return `its name must be a string, got ${shown(name)}`;
+  if (!isKey(ref)) return `its ref must be a string that is not empty, got ${shown(ref)}`;
   if (!Array.isArray(dependsOn) || !dependsOn.every((each) => typeof each === 'string')) return 'its dependsOn must be an array of strings';
   return undefined;
 }
 
-/** Something to answer to. */
-function standIn(value: unknown): PlannedCall {
-  const { id, name } = (value ?? {}) as { readonly [K in keyof PlannedCall]?: unknown };
-  return { id: typeof id === 'string' ? id : '', name: typeof name === 'string' ? name : '', input: undefined };
+function isKey(value: unknown): value is string {
+  return typeof value === 'string' && value !== '';
+}
+
+/** Something to answer to, and for others to refer to. */
+function standIn({ id, name, ref }: Given): PlannedCall {
+  const call = { id: isKey(id) ? id : '', name: typeof name === 'string' ? name : '', input: undefined };
+  return isKey(ref) ? { ...call, ref } : call;
 }

@@ -1,4 +1,5 @@
 import { InvalidCallError, UnknownReferenceError } from './graphErrors.js';
+import { Copier, isPlain, OutputParts } from './graphOutput.js';
 import { toJson } from './json.js';
 
 /** `id.path.to[0]`, taken apart. */
@@ -13,8 +14,6 @@ export interface Reference {
 const MOST_NESTED = 200;
 /** Characters of one reference. What is longer is text. */
 const MOST_REFERENCE = 1000;
-/** Fields of an output that an error names. */
-const MOST_KEYS = 100;
 /** Characters that references may write into one input: outputs that repeat each other grow fast. */
 export const MOST_WRITTEN = 10_000_000;
 
@@ -73,11 +72,6 @@ function rewrite(value: unknown, each: (text: string) => unknown, done: Map<obje
   return copy;
 }
 
-function isPlain(value: object): boolean {
-  const proto: unknown = Object.getPrototypeOf(value);
-  return Array.isArray(value) || proto === Object.prototype || proto === null;
-}
-
 /** The references in an input, in the order in which they stand there, and whether a copy has to be made for the call. */
 export function referencesIn(input: unknown): { readonly references: readonly Reference[]; readonly literal: boolean } {
   const references: Reference[] = [];
@@ -94,7 +88,10 @@ export function referencesIn(input: unknown): { readonly references: readonly Re
 /** A copy of an input with outputs in the place of references. */
 export function substitute(call: string, input: unknown, outputOf: (id: string) => unknown): unknown {
   let written = 0;
-  const read = (reference: Reference): unknown => part(call, reference, outputOf(reference.id));
+  const parts = new OutputParts();
+  const copier = new Copier();
+  const read = ({ text, id, path }: Reference): unknown =>
+    parts.read(outputOf(id), path, (known) => new UnknownReferenceError(call, text, 'part', known));
   const write = (piece: Piece): string => {
     const text = typeof piece === 'string' ? piece : textOf(read(piece));
     written += text.length;
@@ -104,22 +101,11 @@ export function substitute(call: string, input: unknown, outputOf: (id: string) 
   const each = (text: string): unknown => {
     const pieces = piecesOf(text);
     const [only] = pieces;
-    return pieces.length === 1 && typeof only === 'object' ? read(only) : pieces.map(write).join('');
+    return pieces.length === 1 && typeof only === 'object' ? copier.copy(read(only)) : pieces.map(write).join('');
   };
   return rewrite(input, each, new Map(), 0);
 }
 
 function textOf(value: unknown): string {
   return typeof value === 'string' ? value : toJson(value);
-}
-
-/** Own fields only: a path does not reach what every object has. */
-function part(call: string, { text, path }: Reference, output: unknown): unknown {
-  let value = output;
-  for (const key of path) {
-    const there = typeof value === 'object' && value !== null ? value : {};
-    if (!Object.hasOwn(there, key)) throw new UnknownReferenceError(call, text, 'part', Object.keys(there).slice(0, MOST_KEYS));
-    value = (there as Record<string, unknown>)[key];
-  }
-  return value;
 }

@@ -9,7 +9,8 @@ export interface ToolGraphResultsOptions {
 }
 
 /**
- * Turns the events of a graph into the `tool_result` blocks of the message that answers the model: one for each id, in the order of the plan.
+ * Turns the events of a graph into the `tool_result` blocks of the message that answers the model: one for each id, in the order of the plan. What
+ * came without an id cannot be answered.
  *
  * *When to use*: after `toolGraph`, when the calls are those of a reply.
  *
@@ -55,7 +56,7 @@ class Answers {
     const byId = new Map<string, ToolResult>();
     for (const [, last] of [...this.latest].sort(([a], [b]) => a - b)) {
       const block = 'index' in last ? broken(last, failure) : last;
-      if (!byId.has(block.tool_use_id)) byId.set(block.tool_use_id, block);
+      if (block.tool_use_id !== '' && !byId.has(block.tool_use_id)) byId.set(block.tool_use_id, block);
     }
     return [...byId.values()];
   }

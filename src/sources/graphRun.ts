@@ -12,6 +12,7 @@ import { fanOutScoped } from '../operators/fanOutScoped.js';
 import { UnknownToolError } from './errors.js';
 import { toolEvents, type ToolEvent } from './fromTool.js';
 import { GraphPlan, type PlannedCall, type PlanNode, type PlanStep } from './graphPlan.js';
+import { rulesWithin } from './rulesWithin.js';
 import type { ToolDefinition } from './toolDefinition.js';
 import type { ToolRules } from './toolGates.js';
 
@@ -58,7 +59,8 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
     private readonly settings: GraphSettings,
   ) {
     super(out, settings.scope);
-    this.rules = { ...settings.rules, lock: settings.rules.lock ?? new KeyedLock({ name: 'resources' }) };
+    const { lock = new KeyedLock({ name: 'resources' }), ...rules } = rulesWithin(this.up, settings.rules);
+    this.rules = { ...rules, lock };
   }
 
   start(source: Observable<PlannedCall>): void {
@@ -110,6 +112,7 @@ export class GraphRun extends OutputScope<Outcome<ToolEvent>, GraphEvent> {
   }
 
   private note({ call, key }: PlanNode): void {
+    if (key === '') return;
     const { name = '' } = call ?? {};
     const same = this.byTool.get(name);
     if (same === undefined) this.byTool.set(name, [key]);

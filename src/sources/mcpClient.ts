@@ -54,14 +54,21 @@ export async function ask<T>(signal: AbortSignal, request: (signal: AbortSignal)
 
 const CHANGED = 'notifications/tools/list_changed';
 const NOTIFICATION = z.looseObject({ method: z.literal(CHANGED) });
-const LISTENERS: unique symbol = Symbol('rxfleet.mcpListeners');
+const LISTENING: unique symbol = Symbol('rxfleet.mcpListening');
 
-type Handlers = Map<string, (notification: object) => void | Promise<void>> | undefined;
-type Listened = McpClient & { [LISTENERS]?: Set<Listener> | undefined; readonly _notificationHandlers?: Handlers };
+type Handler = (notification: object) => void | Promise<void>;
+type Listened = McpClient & { [LISTENING]?: Listening | undefined; readonly _notificationHandlers?: Map<string, Handler> | undefined };
 
 interface Listener {
   readonly changed: () => void;
   readonly closed: () => void;
+}
+
+/** Who listens to a client, and the handlers that tell them. */
+interface Listening {
+  readonly listeners: Set<Listener>;
+  changed: { readonly handler: Handler | undefined } | undefined;
+  closed: (() => void) | undefined;
 }
 
 /** Whenever the server says that its tools have changed, until the connection is closed. Completes at once if the server never says so. */
@@ -69,24 +76,28 @@ export function toolsChanged(client: McpClient): Observable<void> {
   return new Observable((subscriber) => {
     if (client.getServerCapabilities()?.tools?.listChanged !== true) return subscriber.complete();
     const listener = { changed: () => subscriber.next(), closed: () => subscriber.complete() };
-    const listeners = ((client as Listened)[LISTENERS] ??= listen(client));
+    const { listeners } = listen(client);
     listeners.add(listener);
     return () => listeners.delete(listener);
   });
 }
 
-/** A client has room for one handler of each kind: ours calls those that were there, and stays for whoever listens later. */
-function listen(client: Listened): Set<Listener> {
-  const listeners = new Set<Listener>();
-  const tell = (what: keyof Listener): void => [...listeners].forEach((each) => each[what]());
+/** A client has room for one handler of each kind: ours calls that which was there, and is set again where somebody has set another since. */
+function listen(client: Listened): Listening {
+  const listening = (client[LISTENING] ??= { listeners: new Set(), changed: undefined, closed: undefined });
+  const tell = (what: keyof Listener): void => [...listening.listeners].forEach((each) => each[what]());
   const [changed, closed] = [client._notificationHandlers?.get(CHANGED), client.onclose];
-  client.setNotificationHandler(NOTIFICATION, (notification) => {
-    tell('changed');
-    return changed?.(notification);
-  });
-  client.onclose = () => {
-    tell('closed');
-    closed?.();
-  };
-  return listeners;
+  if (listening.changed === undefined || listening.changed.handler !== changed) {
+    client.setNotificationHandler(NOTIFICATION, (notification) => {
+      tell('changed');
+      return changed?.(notification);
+    });
+    listening.changed = { handler: client._notificationHandlers?.get(CHANGED) };
+  }
+  if (listening.closed === undefined || listening.closed !== closed)
+    listening.closed = client.onclose = () => {
+      tell('closed');
+      closed?.();
+    };
+  return listening;
 }

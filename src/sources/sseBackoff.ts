@@ -2,7 +2,7 @@
 export interface SseReconnectOptions {
   /** How many connections in a row may bring no event before it is given up: an integer of at least 1, or Infinity. */
   readonly maxRetries: number;
-  /** The wait before the first of them in milliseconds, unless the server has sent a `retry`. Default 1000. */
+  /** The shortest wait, in milliseconds: that before the first of them, unless the server has asked for a longer one with `retry`. Default 1000. */
   readonly minMs?: number | undefined;
   /** The longest wait in milliseconds; the spread comes on top. Default 30,000. */
   readonly maxMs?: number | undefined;
@@ -34,15 +34,15 @@ export class SseBackoff {
   }
 
   /**
-   * The next wait: what the server asked for, and twice as long after every failure in a row; undefined if there have been too many.
+   * The next wait: ours, or what the server asked for if that is longer, and twice as long after every failure in a row; undefined if there have been
+   * too many.
    * `chance` from 0 to 1 makes it up to half as long again, so that not all clients come back at once.
    */
   next(asked: number | undefined, chance: number): number | undefined {
     const { failures, minMs, maxMs } = this;
     if (failures >= this.maxRetries) return undefined;
     this.failures++;
-    const first = asked ?? minMs;
-    const wait = failures === 0 ? first : Math.max(first, minMs) * 2 ** Math.min(failures, MOST_DOUBLINGS);
+    const wait = Math.max(asked ?? 0, minMs) * 2 ** Math.min(failures, MOST_DOUBLINGS);
     return Math.ceil(Math.min(wait, maxMs) * (1 + chance / 2));
   }
 }

@@ -1,3 +1,5 @@
+import { release } from './readIterable.js';
+
 /** Asks for a response. `lastEventId` is empty unless it is to go on where another one ended. */
 export type SseResponder = (signal: AbortSignal, lastEventId: string) => Response | PromiseLike<Response>;
 
@@ -85,19 +87,4 @@ export class SseConnection {
 /** A response that came too late. */
 async function discard(response: Response): Promise<void> {
   await response?.body?.cancel?.();
-}
-
-/** Throws what `cancel` of the stream throws, but not what it had broken with before. */
-async function release(reader: Reader): Promise<void> {
-  const broken = reader.closed.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  const cancelled = reader.cancel();
-  reader.releaseLock();
-  try {
-    await cancelled;
-  } catch (error) {
-    if ((await broken) !== error) throw error;
-  }
 }

@@ -25,7 +25,7 @@ export interface FromSseOptions {
   readonly idleMs?: number | undefined;
   /** The most bytes that one event may have: an integer of at least 1, or Infinity. Default 16 MiB. */
   readonly maxEventBytes?: number | undefined;
-  /** Connects again when the connection ends, whoever ended it. Default false: a request is never repeated. */
+  /** Connects again when the connection ends, whoever ended it. Not where the body of the request is a stream. Default false: a request is never repeated. */
   readonly reconnect?: false | SseReconnectOptions | undefined;
 }
 
@@ -44,6 +44,12 @@ export function checkSse(source: string | URL | SseResponder, options: FromSseOp
   if (reconnect !== undefined && reconnect !== false) checkReconnect(reconnect);
   if (typeof source === 'function') checkNoRequest(init, fetch);
   else checkRequest(source, init, fetch);
+  if (reconnect && isUsedUp(init?.body)) deny('init.body', 'something that can be sent again, not a stream, where there is `reconnect`');
+}
+
+/** Whether it is gone once it was sent. */
+function isUsedUp(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && ('getReader' in body || Symbol.asyncIterator in body);
 }
 
 function checkReconnect(reconnect: SseReconnectOptions): void {

@@ -37,7 +37,8 @@ const WHO = 'toolGraph';
  * ```
  *
  * In an input, the text `"$a"` stands for the output of the call `a`, `"$a.hits[0].url"` for a part of it, and `"See ${a.title}."` has it as
- * text. `dependsOn` names calls to wait for without using their outputs. A call may come before those that it refers to.
+ * text; without braces a `$` inside of a text is no reference. `dependsOn` names calls to wait for without using their outputs. A call may come before
+ * those that it refers to.
  *
  * *When to use*: for a plan that a model made in one go, also while it is still being written. For calls that do not need each other use `turn`.
  *
@@ -57,8 +58,8 @@ const WHO = 'toolGraph';
  * if (both?.content !== '10') throw new Error('unexpected');
  * ```
  *
- * @param options - `tools`, `concurrency` (default 16), `policy` (default `answer`), `guard`, `timeoutMs`, and those of every scope. Throws a
- * TypeError or RangeError for a wrong one
+ * @param options - `tools`, `concurrency` (default 16), `policy` (default `answer`), `guard`, `timeoutMs`, `approvals` and `lock` (default: those of the
+ * agent around), and those of every scope. Throws a TypeError or RangeError for a wrong one
  * @returns an operator that emits the events of `fromTool` with the `index` of the call in the plan. Every call gets exactly one `result`, `failed`
  * or `cancelled`, also when the graph is stopped; the output ends when everything has settled. It errors with what the plan errors with, with
  * `failFast` with what a call failed with, and with ScopeCancelledError or DeadlineExceededError when it is cancelled from above. Unsubscribing cancels all calls

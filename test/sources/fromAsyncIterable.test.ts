@@ -1,7 +1,9 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { EMPTY, lastValueFrom, take, tap, toArray } from 'rxjs';
 import { fanOutScoped, isScopeError, scoped, type ScopeContext } from 'rxfleet';
 import { openScopes } from 'rxfleet/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { fromAsyncIterable, type FromAsyncIterableOptions } from '../../src/sources/fromAsyncIterable.js';
 import { fake } from '../support/promises.js';
 import { handle, reportOf } from '../support/scopes.js';
@@ -381,6 +383,87 @@ describe('fromAsyncIterable', () => {
     });
     expect(await lastValueFrom(fromAsyncIterable(stream).pipe(toArray()))).toEqual(['a', 'b']);
     expect(stream.locked).toBe(false);
+  });
+
+  describe('a ReadableStream', () => {
+    it('that is stuck is cancelled at once, and the scope waits for its cancel', () =>
+      fake(async ({ watch, advance, lines, note }) => {
+        const group = handle();
+        const cancel = async (): Promise<void> => {
+          note('cancel');
+          await after(3, undefined);
+        };
+        const stream = new ReadableStream<string>({ pull: never, cancel });
+        const subscription = watch(scoped((scope) => fromAsyncIterable(stream, { within: scope }), { onScope: group.take }));
+        await advance(1);
+        expect(stream.locked).toBe(true);
+        subscription.unsubscribe();
+        expect(stream.locked).toBe(false);
+        await advance(1);
+        expect(openScopes()).toHaveLength(1);
+        await advance(5);
+        expect(lines).toEqual(['1 cancel']);
+        expect(reportOf(group.scope)).toMatchObject({ errors: [], abandoned: [] });
+      }));
+
+    it('that is left after a value is cancelled, and one that has ended is not', async () => {
+      let cancelled = 0;
+      const endless = new ReadableStream<number>({ pull: (controller) => controller.enqueue(1), cancel: () => void cancelled++ });
+      expect(await lastValueFrom(fromAsyncIterable(endless).pipe(take(3), toArray()))).toEqual([1, 1, 1]);
+      expect([cancelled, endless.locked]).toEqual([1, false]);
+    });
+
+    it('that breaks fails it with what it broke with, and is not locked any more', async () => {
+      const stream = new ReadableStream({ pull: (controller) => controller.error(new Error('broken')) });
+      await expect(lastValueFrom(fromAsyncIterable(stream))).rejects.toThrow('broken');
+      expect(stream.locked).toBe(false);
+    });
+
+    it('that breaks as it is left is no failure of the cleanup, a `cancel` that throws is', () =>
+      fake(async ({ watch, advance }) => {
+        const signal = handle();
+        const thrower = handle();
+        const follow = (controller: ReadableStreamDefaultController, { signal: stop }: { signal: AbortSignal }): void =>
+          stop.addEventListener('abort', () => controller.error(stop.reason));
+        const streams = [
+          scoped(
+            (scope) =>
+              fromAsyncIterable((stop) => new ReadableStream<string>({ start: (c) => follow(c, { signal: stop }) }), { within: scope }),
+            { onScope: signal.take },
+          ),
+          scoped((scope) => fromAsyncIterable(new ReadableStream<string>({ cancel: () => rejected(1, new Error('cancel')) }), { within: scope }), { onScope: thrower.take }), // prettier-ignore
+        ];
+        const subscriptions = streams.map((each) => watch(each));
+        await advance(1);
+        for (const each of subscriptions) each.unsubscribe();
+        await advance(5);
+        expect(reportOf(signal.scope)).toMatchObject({ errors: [], abandoned: [] });
+        expect(reportOf(thrower.scope).errors).toMatchObject([{ phase: 'cleanup', error: { message: 'cancel' } }]);
+      }));
+
+    it('that somebody else reads fails it, and stays theirs', async () => {
+      const stream = new ReadableStream<string>();
+      const reader = stream.getReader();
+      await expect(lastValueFrom(fromAsyncIterable(stream))).rejects.toThrow(TypeError);
+      expect(stream.locked).toBe(true);
+      reader.releaseLock();
+    });
+
+    it('of a response that is left closes its connection', async () => {
+      const server = createServer((_request, response) => void response.write('first'));
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      onTestFinished(() => void server.close());
+      const closed = new Promise((resolve) => server.on('connection', (socket) => socket.on('close', resolve)));
+      const { body } = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+      const group = handle();
+      const chunks = scoped(() => fromAsyncIterable(body!), { onScope: group.take });
+      let seen = 0;
+      const subscription = chunks.subscribe(() => seen++);
+      await expect.poll(() => seen).toBe(1);
+      subscription.unsubscribe();
+      await closed;
+      expect(reportOf(group.scope).abandoned).toEqual([]);
+    });
   });
 
   it('has the name of its function, or the one that it is given', () =>

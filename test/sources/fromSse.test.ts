@@ -696,6 +696,18 @@ describe('fromSse', () => {
       ['reconnect.minMs', url, { reconnect: { maxRetries: 1, minMs: -1 } }, RangeError],
       ['reconnect.maxMs', url, { reconnect: { maxRetries: 1, maxMs: Infinity } }, RangeError],
       ['reconnect.random', url, { reconnect: { maxRetries: 1, random: 0.5 } }, TypeError],
+      [
+        'init.body that is a stream, with reconnect',
+        url,
+        { init: { method: 'POST', body: new ReadableStream(), duplex: 'half' }, reconnect: { maxRetries: 1 } },
+        TypeError,
+      ],
+      [
+        'init.body that is an async iterable, with reconnect',
+        url,
+        { init: { method: 'POST', body: (async function* () {})(), duplex: 'half' }, reconnect: { maxRetries: 1 } },
+        TypeError,
+      ],
       ['within', url, { within: {} }, TypeError],
       ['label', url, { label: 5 }, TypeError],
       ['scheduler', url, { scheduler: {} }, TypeError],

@@ -29,6 +29,9 @@ describe('references', () => {
     '$',
     '$$',
     'a $b',
+    'costs $1 or $b',
+    "awk '{ print $1 }' $b.log",
+    'SELECT * FROM t WHERE id = $1',
     '$ b',
     '$b and more',
     '$b.',
@@ -235,13 +238,74 @@ describe('GraphPlan', () => {
     expect(first.node.state).toBe('ready');
   });
 
-  it.each([null, undefined, 5, 'a', [], {}, { id: 5, name: 't' }, { id: '', name: 't' }, { id: 'a' }])('%j is no call', (value) => {
-    expect(new GraphPlan().add(value).step.failed[0]?.failure?.error).toMatchObject({ name: 'InvalidCallError' });
-  });
+  it.each([null, undefined, 5, 'a', [], {}, { id: true, name: 't' }, { id: NaN, name: 't' }, { id: '', name: 't' }, { id: 'a' }])(
+    '%j is no call',
+    (value) => {
+      expect(new GraphPlan().add(value).step.failed[0]?.failure?.error).toMatchObject({ name: 'InvalidCallError' });
+    },
+  );
 
-  it.each([{ dependsOn: 'a' }, { dependsOn: [1] }, { ref: '' }, { ref: 1 }])('%j is refused', (part) => {
+  it.each([{ dependsOn: 'a' }, { dependsOn: [true] }, { dependsOn: [null] }, { ref: '' }, { ref: true }])('%j is refused', (part) => {
     const { node } = new GraphPlan().add({ ...call('a'), ...part });
     expect(node.failure?.error).toMatchObject({ name: 'InvalidCallError', call: 'a' });
+  });
+
+  it.each<[unknown, string]>([
+    [{ id: true, name: 't' }, 'A call of the plan cannot be made: its id must be a string that is not empty, got true.'],
+    [{ name: 't' }, 'A call of the plan cannot be made: its id must be a string that is not empty, got undefined.'],
+    [{ id: 'a', name: 5 }, 'The call "a" of the plan cannot be made: its name must be a string, got 5.'],
+    [
+      { id: 'a', name: 't', ref: {} },
+      'The call "a" of the plan cannot be made: its ref must be a string that is not empty, got an object.',
+    ],
+  ])('%j: what is wrong is said, and what was given', (value, message) => {
+    expect((new GraphPlan().add(value).node.failure?.error as Error).message).toBe(message);
+  });
+
+  it('numbers are names as well: models count their calls', () => {
+    const plan = new GraphPlan();
+    plan.add({ id: 3, name: 't', input: '$1', dependsOn: [2] });
+    const one = plan.add({ id: 1, name: 't', input: {} });
+    const two = plan.add({ id: 'two', ref: 2, name: 't', input: {} });
+    expect([one.node.call?.id, two.node.key]).toEqual(['1', '2']);
+    expect(keys(plan.resolve(one.node, 'x').ready)).toBe('');
+    const { ready } = plan.resolve(two.node, 'y');
+    expect(keys(ready)).toBe('3');
+    expect(plan.inputOf(ready[0]!)).toBe('x');
+  });
+
+  it.each<[string, object]>([
+    ['a name', { id: 'a', name: 5 }],
+    ['a ref', { id: 'a', name: 't', ref: {} }],
+    ['dependencies', { id: 'a', name: 't', dependsOn: 5 }],
+    ['an id, but has a ref', { ref: 'a', name: 't' }],
+  ])('what has no right %s is known as failed: those that need it hear of it at once, whenever they come', (_, bad) => {
+    const plan = new GraphPlan();
+    const early = plan.add(call('early', ['a']));
+    const { node, step } = plan.add({ input: {}, ...bad });
+    expect(step.failed).toEqual([node, early.node]);
+    const late = plan.add(call('late', [], '$a'));
+    for (const each of [early, late])
+      expect(each.node.failure?.error).toMatchObject({
+        name: 'DependencyFailedError',
+        dependency: 'a',
+        cause: { name: 'InvalidCallError' },
+      });
+    expect(plan.close().failed).toEqual([]);
+  });
+
+  it('several without an id are not taken for one', () => {
+    const plan = new GraphPlan();
+    for (let i = 0; i < 2; i++) expect(plan.add({ name: 't' }).node.failure?.error).toMatchObject({ name: 'InvalidCallError', call: '' });
+    expect(isDependencyFailedError(plan.add(call('b', [''])).node.failure?.error)).toBe(false);
+  });
+
+  it('an invalid call with an id that is taken does not touch the one that has it', () => {
+    const plan = new GraphPlan();
+    const first = plan.add(call('a'));
+    expect(plan.add({ id: 'a' }).node.failure?.error).toMatchObject({ name: 'InvalidCallError' });
+    expect(plan.add(call('b', [], '$a')).node.state).toBe('waiting');
+    expect(keys(plan.resolve(first.node, 1).ready)).toBe('b');
   });
 });
 

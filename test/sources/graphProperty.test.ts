@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { concat, concatMap, defer, map, Observable, of, throwError, timer, VirtualTimeScheduler, type Subscription } from 'rxjs';
+import { concat, concatMap, defer, from, map, Observable, of, tap, throwError, timer, VirtualTimeScheduler, type Subscription } from 'rxjs';
 import { type Scope } from 'rxfleet';
 import { tool } from 'rxfleet/agents';
 import { openScopes } from 'rxfleet/testing';
@@ -262,6 +262,45 @@ describe('any plan, in any order, broken off at any time', () => {
         expect(ids).toEqual(came);
       }),
       { numRuns: 200 },
+    );
+  });
+
+  it('whatever is in it: everything that comes has one end, and each answer an id of its own', () => {
+    const echo = tool({ name: 't', description: '', input: z.looseObject({}), run: (input) => input });
+    const id = fc.constantFrom<unknown>('a', 'b', '1', 1, 2, '', null, undefined, true, NaN, {}, '$a', '__proto__', 'constructor');
+    const text = fc.constantFrom('$a', '$1', '${b.x}', 'costs $1', '$$a', '$a.x[0]', '$__proto__', '$constructor.name', '$2.b');
+    const one = fc.record(
+      {
+        id,
+        ref: id,
+        name: fc.constantFrom<unknown>('t', 't', 't', 'other', 5),
+        input: fc.dictionary(fc.constantFrom('x', 'b'), fc.oneof(text, fc.array(text, { maxLength: 2 }))),
+        dependsOn: fc.oneof(fc.array(id, { maxLength: 2 }), fc.constant('a')),
+      },
+      { requiredKeys: [] },
+    );
+    const plans = fc.array(fc.oneof({ arbitrary: one, weight: 9 }, fc.constantFrom<unknown>(null, 5, 'a', [])), { maxLength: 8 });
+    fc.assert(
+      fc.property(plans, (plan) => {
+        const events: GraphEvent[] = [];
+        let ended = false;
+        const calls = from(plan as PlannedCall[]).pipe(
+          toolGraph({ tools: echo }),
+          tap((event) => events.push(event)),
+        );
+        calls.pipe(toolGraphResults()).subscribe((blocks) => {
+          ended = true;
+          const ids = blocks.map((each) => each.tool_use_id);
+          expect(new Set(ids).size).toBe(ids.length);
+          expect(ids).not.toContain('');
+        });
+        expect(ended).toBe(true);
+        plan.forEach((_, at) => {
+          const own = events.filter(({ index }) => index === at).map(({ type }) => type);
+          expect([['started', 'result'], ['failed']]).toContainEqual(own);
+        });
+      }),
+      { numRuns: 1000 },
     );
   });
 });

@@ -238,6 +238,39 @@ describe('fromMcp', () => {
     expect(closed).toHaveBeenCalled();
   });
 
+  it.each<[string, (client: Client, heard: () => void) => void]>([
+    ['set', (client, heard) => client.setNotificationHandler(ToolListChangedNotificationSchema, heard)],
+    ['removed', (client) => client.removeNotificationHandler('notifications/tools/list_changed')],
+  ])('whoever subscribes after a handler was %s hears of changes and of the end all the same', async (how, change) => {
+    const server = newServer();
+    server.registerTool('one', {}, () => ({ content: [] }));
+    const { client } = await connect(server);
+    await tools(client);
+    const heard = vi.fn();
+    const closed = vi.fn();
+    change(client, heard);
+    client.onclose = closed;
+    const listeners = [vi.fn<(what: unknown) => void>(), vi.fn<(what: unknown) => void>()];
+    for (const tell of listeners) fromMcp(client).subscribe({ next: (list) => tell(namesOf(list)), complete: () => tell('end') });
+    await vi.waitFor(() => expect(listeners[1]).toHaveBeenCalledTimes(1));
+    server.registerTool('two', {}, () => ({ content: [] }));
+    await vi.waitFor(() => expect(listeners[1]).toHaveBeenCalledTimes(2));
+    expect(heard).toHaveBeenCalledTimes(how === 'set' ? 1 : 0);
+    await client.close();
+    expect(closed).toHaveBeenCalled();
+    for (const each of listeners) expect(each.mock.calls).toEqual([[['one']], [['one', 'two']], ['end']]);
+  });
+
+  it('handlers are not set again where nobody has changed them', async () => {
+    const { client } = await connect(newServer());
+    await tools(client);
+    const set = vi.spyOn(client, 'setNotificationHandler');
+    const { onclose } = client;
+    for (let i = 0; i < 3; i++) await tools(client);
+    expect(set).not.toHaveBeenCalled();
+    expect(client.onclose).toBe(onclose);
+  });
+
   it('completes after the first list of a server that announces no changes; a server without tools has none', async () => {
     const still = await connect(hostileServer(() => ({ tools: [plain('x')] }), undefined, { tools: {} }));
     expect((await lastValueFrom(fromMcp(still.client).pipe(toArray()))).map(namesOf)).toEqual([['x']]);

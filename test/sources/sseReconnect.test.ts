@@ -201,6 +201,14 @@ describe('fromSse that reconnects', () => {
     expect(asked.map(([at]) => at)).toEqual([0, 250, 750, 1750, 2750]);
   });
 
+  it.each([0, 1, 99])('`retry: %d` does not make the waits shorter than minMs, however many events come', async (ms) => {
+    const { asked, run, subscription } = virtually([() => answer(`retry: ${ms}\ndata: a\n\n`)]);
+    await run();
+    expect(asked.length).toBeGreaterThan(10);
+    expect(asked.map(([at]) => at)).toEqual(asked.map((_, i) => i * 100));
+    subscription.unsubscribe();
+  });
+
   it('waits are spread', async () => {
     const chances = [0, 0.5, 0.9];
     const { asked, run } = virtually([() => answer('')], { random: () => chances.shift()! });

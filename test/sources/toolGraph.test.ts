@@ -1,8 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { betaZodTool } from '@anthropic-ai/sdk/helpers/beta/zod';
 import {
   concat,
   connect,
   EMPTY,
+  firstValueFrom,
   forkJoin,
   from,
   lastValueFrom,
@@ -20,16 +22,28 @@ import {
   toArray,
   type ObservableInput,
 } from 'rxjs';
-import { guard, isDeadlineExceededError, isScopeCancelledError, scoped, Semaphore, takeWithin, type Scope } from 'rxfleet';
-import { foldMessage, messageStream, tool, toolCalls, toToolResult, type AnyTool } from 'rxfleet/agents';
-import { expectNoOpenScopes, reply } from 'rxfleet/testing';
+import { ApprovalGate, guard, isDeadlineExceededError, isScopeCancelledError, scoped, Semaphore, takeWithin, type Scope } from 'rxfleet';
+import {
+  agent,
+  foldMessage,
+  fromMcp,
+  fromTool,
+  messageStream,
+  tool,
+  toolCalls,
+  toToolResult,
+  type AnyTool,
+  type ToolEvent,
+} from 'rxfleet/agents';
+import { expectNoOpenScopes, lastToolResults, reply } from 'rxfleet/testing';
 import { afterEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { PlannedCall } from '../../src/sources/graphPlan.js';
 import { toolGraphResults } from '../../src/sources/graphResults.js';
 import type { GraphEvent } from '../../src/sources/graphRun.js';
 import { toolGraph, type ToolGraphOptions } from '../../src/sources/toolGraph.js';
-import { ask, hello, start } from './harness.js';
+import { ask, hello, sleep, start } from './harness.js';
+import { connect as connectTo, newServer } from './mcpHarness.js';
 import { cleaning, failing, later, virtual, type Virtual } from '../support/virtual.js';
 
 afterEach(expectNoOpenScopes);
@@ -52,7 +66,16 @@ const call = (id: string, name: string, input: unknown = {}, dependsOn?: string[
 const a = (ms: number, v: unknown = 1): PlannedCall => call('a', 'wait', { ms, v });
 
 /** One letter for each event, in capitals when it is the last of its call: `a:s a:R`. */
-const letter = { started: 's', progress: 'p', approval: 'q', result: 'R', failed: 'F', cancelled: 'C' } as const;
+const letter = {
+  started: 's',
+  waiting: 'w',
+  conflict: 'x',
+  progress: 'p',
+  approval: 'q',
+  result: 'R',
+  failed: 'F',
+  cancelled: 'C',
+} as const;
 const short = ({ id, type }: GraphEvent): string => `${id}:${letter[type]}`;
 const graph = (plan: ObservableInput<PlannedCall>, options: Partial<ToolGraphOptions> = {}): Observable<GraphEvent> =>
   from(plan).pipe(toolGraph({ tools, ...options }));
@@ -99,6 +122,119 @@ describe('toolGraph', () => {
       output: { whole: { x: [1, 2] }, part: 2, text: 'is 2' },
     });
     expect(events.map(short).join(' ')).toBe('a:s a:R b:s b:R');
+  });
+
+  it('no call changes what another one gets', async () => {
+    const spoil = made('spoil', (input) => {
+      (input['o'] as Input)['x'] = 'spoiled';
+      (input['part'] as unknown[]).push('spoiled');
+    });
+    const plan = [
+      call('a', 'echo', { v: { x: 'good', list: [1] } }),
+      call('spoil', 'spoil', { o: '$a', part: '$a.list' }),
+      call('b', 'echo', { v: '$a' }, ['spoil']),
+    ];
+    const events = await all(plan, { tools: [echo, spoil] });
+    for (const id of ['a', 'b']) expect(last(events, id)).toMatchObject({ type: 'result', output: { x: 'good', list: [1] } });
+  });
+
+  it('numbers in the place of ids are taken for texts', async () => {
+    const plan = [
+      { id: 1, name: 'echo', input: { v: 'x' } },
+      { id: 2, name: 'echo', input: { v: 'then ${1}' }, dependsOn: [1] },
+    ];
+    const events = await all(plan as unknown as PlannedCall[]);
+    expect(events.flatMap((event) => (event.type === 'result' ? [[event.id, event.output]] : []))).toEqual([
+      ['1', 'x'],
+      ['2', 'then x'],
+    ]);
+  });
+
+  it.each(['no more than $1', "awk '{ print $1 }' log", 'SELECT * FROM t WHERE id = $1'])(
+    'without braces a sign inside of a text refers to nothing, also where there is such a call: %s',
+    async (text) => {
+      const events = await all([call('1', 'fail', { ms: 0 }), call('2', 'echo', { v: text })]);
+      expect(last(events, '2')).toMatchObject({ type: 'result', output: text });
+    },
+  );
+
+  it('parts of what a tool from elsewhere puts out can be referred to, though it is text', async () => {
+    const server = newServer();
+    const content = (text: string, structuredContent: Record<string, unknown>) => ({
+      content: [{ type: 'text' as const, text }],
+      structuredContent,
+    });
+    const outputSchema = { sum: z.number() };
+    server.registerTool('sum', { inputSchema: { a: z.number() }, outputSchema }, ({ a: sum }) => content(JSON.stringify({ sum }), { sum }));
+    server.registerTool('told', { inputSchema: { a: z.number() }, outputSchema }, ({ a: sum }) => content(`It is ${sum}.`, { sum }));
+    const { client } = await connectTo(server);
+    const shout = betaZodTool({
+      name: 'shout',
+      description: 'Shouts.',
+      inputSchema: z.object({ n: z.number() }),
+      run: ({ n }) => JSON.stringify({ words: [`${n}!`] }),
+    });
+    const plan = [
+      call('one', 'sum', { a: 2 }),
+      call('two', 'told', { a: '$one.sum' }),
+      call('three', 'shout', { n: '$two.sum' }),
+      call('all', 'echo', { v: ['$one', '$two[0].text', '$three.words[0]', 'so ${three.words[0]}'] }),
+      call('none', 'echo', { v: '$one.product' }),
+    ];
+    const events = await all(plan, { tools: [...(await firstValueFrom(fromMcp(client))), shout, echo] });
+    expect(last(events, 'all')).toMatchObject({ output: ['{"sum":2}', 'It is 2.', '2!', 'so 2!'] });
+    expect(errorOf(events, 'none')).toMatchObject({ name: 'UnknownReferenceError', missing: 'part', known: ['sum'] });
+  });
+
+  it('in a tool of an agent its people are asked, and its lock orders the calls; what is given comes first', async () => {
+    const asked: string[] = [];
+    const person = (name: string): ApprovalGate => {
+      const gate = new ApprovalGate({ name });
+      gate.events$.subscribe((event) => {
+        if (event.type !== 'approval' || event.outcome !== 'asked') return;
+        asked.push(name);
+        queueMicrotask(() => gate.approve(event.id));
+      });
+      return gate;
+    };
+    let most = 0;
+    let live = 0;
+    const write = tool({
+      name: 'write',
+      description: 'Writes',
+      input: anything,
+      needsApproval: true,
+      resources: () => ({ writes: ['file'] }),
+      run: async () => {
+        most = Math.max(most, ++live);
+        await sleep(3);
+        live--;
+        return 'written';
+      },
+    });
+    const own = person('own');
+    const both = (way: string): PlannedCall[] => ['a', 'b'].map((id) => call(way + id, 'write'));
+    const results = (events: Observable<ToolEvent>) => events.pipe(toArray(), map((each) => each.filter(({ type }) => type === 'result').length)); // prettier-ignore
+    const ways: Record<string, (within: Scope) => Observable<number>> = {
+      graph: (within) => results(from(both('graph')).pipe(toolGraph({ tools: write, within }))),
+      given: (within) => results(from(both('given')).pipe(toolGraph({ tools: write, within, approvals: own }))),
+      one: (within) => results(merge(...both('one').map((each) => fromTool(write, each, within)))),
+    };
+    const plan = tool({
+      name: 'plan',
+      description: 'Plans',
+      input: z.object({ way: z.string() }),
+      run: ({ way }, { scope }) => ways[way]!(scope),
+    });
+    const calls = Object.keys(ways).map((way) => ({ name: 'plan', input: { way } }));
+    const { client } = await start((request) => {
+      const answers = lastToolResults(request);
+      return answers.length === 0 ? reply.toolUse(calls) : reply.text(answers.map(({ text }) => text).join());
+    });
+    const done = await lastValueFrom(agent({ ...ask, client, tools: [plan], approvals: person('shared') }));
+    expect(done).toMatchObject({ type: 'done', text: '2,2,2' });
+    expect(asked.sort()).toEqual(['own', 'own', 'shared', 'shared', 'shared', 'shared']);
+    expect(most).toBe(1);
   });
 
   it('dependsOn waits without using the output', async () => {
@@ -246,6 +382,18 @@ describe('what cannot run is answered', () => {
     expect(errorOf(events.slice(0, 1), (events[0] as GraphEvent).id)).toMatchObject({ name: 'InvalidCallError' });
     expect(last(events, 'a')?.type).toBe('result');
   });
+
+  it('what is no call is known by its id: calls that need it hear at once, though the plan goes on', () =>
+    virtual((test) => {
+      const plan = test.cold<unknown>('xy---', { x: { id: 'a', name: 5 }, y: call('b', 'echo', { v: '$a' }) });
+      const heard: string[] = [];
+      const subscription = graph(plan as Observable<PlannedCall>).subscribe((event) => {
+        heard.push(`${short(event)} ${test.now()} ${(event as { error: Error }).error.name}`);
+      });
+      test.at(10, () => subscription.unsubscribe());
+      test.at(100, () => expect(heard).toEqual(['a:F 0 InvalidCallError', 'b:F 1 DependencyFailedError']));
+      test.expectSubscriptions(plan.subscriptions).toBe('^---------!');
+    }));
 
   it('something that throws when it is looked at ends the graph, not the process', async () => {
     const bad = {
@@ -447,6 +595,14 @@ describe('size', () => {
     expect(last(events, `c${n - 1}`)).toMatchObject({ type: 'result', output: 0 });
   });
 
+  it('outputs that hold each other twice do not double', async () => {
+    const twice = (n: number): PlannedCall => call(`n${n}`, 'echo', { v: n === 0 ? { x: 1 } : [`$n${n - 1}`, `$n${n - 1}`] });
+    const events = await all(Array.from({ length: 200 }, (_, n) => twice(n)));
+    let at = (last(events, 'n199') as { output?: unknown }).output;
+    for (let n = 199; n > 0; n--) at = (at as unknown[])[n % 2];
+    expect(at).toEqual({ x: 1 });
+  });
+
   it('a chain of 10,000 whose beginning fails, and one that is a cycle', async () => {
     const bad = [...chain.slice(1), call('c0', 'fail', { ms: 0 })];
     expect((await all(bad)).filter(({ type }) => type === 'failed')).toHaveLength(n);
@@ -499,6 +655,15 @@ describe('toolGraphResults', () => {
 
   it('one block for an id that comes twice: the first', async () => {
     expect((await blocks([a(2, 'first'), call('a', 'echo')])).map(({ content }) => content)).toEqual(['first']);
+  });
+
+  it('none for what has no id: the API would refuse the whole message', async () => {
+    const nameless = [{ name: 'echo', input: {} }, null, { id: {}, name: 'echo' }] as unknown as PlannedCall[];
+    const answered = await blocks([...nameless, a(1)]);
+    expect(answered).toEqual([{ type: 'tool_result', tool_use_id: 'a', content: '1' }]);
+    const { client } = await start([]);
+    const asking = { role: 'assistant' as const, content: [{ type: 'tool_use' as const, id: 'a', name: 'wait', input: {} }] };
+    await client.messages.countTokens({ model: 'm', messages: [hello, asking, { role: 'user' as const, content: answered }] });
   });
 
   it('an empty plan has an empty answer', async () => expect(await blocks([])).toEqual([]));
