@@ -77,7 +77,7 @@ export default defineConfig(
 
   {
     files: ['src/{core,gates,operators}/**/*.ts'],
-    ignores: ['src/core/{acquire,call,iterator,lease}.ts'],
+    ignores: ['src/core/{acquire,call,iterator,lease,readIterable}.ts'],
     rules: {
       'no-restricted-syntax': [
         'error',

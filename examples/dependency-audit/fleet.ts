@@ -1,5 +1,15 @@
 import Anthropic from '@anthropic-ai/sdk';
-import { isCircuitTrippedError, isDeadlineExceededError, type CallInfo, type GateEvent, type Outcome, type ScopeReport } from 'rxfleet';
+import {
+  isCircuitTrippedError,
+  isDeadlineExceededError,
+  isDepthLimitError,
+  isScopeCancelledError,
+  type CallInfo,
+  type DepthLimitError,
+  type GateEvent,
+  type Outcome,
+  type ScopeReport,
+} from 'rxfleet';
 import type { AgentEvent } from 'rxfleet/agents';
 import { RATE_LIMIT } from './guards.js';
 import { isRecord, stringOf } from './json.js';
@@ -8,7 +18,7 @@ import { results, type ToolName, type ToolOutput } from './tools.js';
 import { parseVerdict, type Verdict } from './verdict.js';
 import { clean, words } from './text.js';
 
-export type AgentStatus = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'not started';
+export type AgentStatus = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'not started' | 'refused';
 
 /** What the tools really told about a package. */
 export type Facts = { -readonly [N in ToolName]?: ToolOutput<N> };
@@ -36,15 +46,32 @@ export class Agent {
   /** What the model has written in this turn, and the tools that it asks for. */
   text = '';
   asked: string[] = [];
-  /** The calls in flight. */
+  /** The calls in flight, and those that wait for somebody's yes. */
   readonly inFlight = new Map<string, CallInFlight>();
+  readonly asking = new Set<string>();
   readonly facts: Facts = {};
   verdict: Verdict | undefined = undefined;
   /** Why there is no verdict. */
   problem: string | undefined = undefined;
 
-  constructor(readonly pkg: InstalledPackage) {}
+  /** Agents that it has started, for dependencies of its package. */
+  readonly below: Agent[] = [];
+
+  constructor(
+    readonly pkg: InstalledPackage,
+    readonly above?: Agent,
+  ) {}
+
+  get depth(): number {
+    return this.above === undefined ? 0 : 1 + this.above.depth;
+  }
 }
+
+/** The agent that a call is part of, by the labels from the root down: below the root, agents and tools take turns. */
+export const agentIn = (path: readonly string[]): string | undefined => path.findLast((_label, i) => i % 2 === 1);
+
+/** An agent and all below it, in the order of a drawn tree. */
+const family = (agent: Agent): Agent[] => [agent, ...agent.below.flatMap(family)];
 
 /** What became of calls; `started` is the sum of the others once nothing is in flight. */
 export interface Tally {
@@ -59,6 +86,7 @@ const tally = (): Tally => ({ started: 0, settled: 0, failed: 0, cancelled: 0, a
 
 /** The whole fleet, as the events of its agents describe it: all that the view and the report show. */
 export class Fleet {
+  /** Those of the packages; others are below them. */
   readonly agents: readonly Agent[];
   readonly toolCalls = tally();
   readonly modelCalls = tally();
@@ -72,19 +100,23 @@ export class Fleet {
   /** Called when an agent has ended. */
   onEnd: (agent: Agent) => void = () => {};
   private outputSoFar = new Map<Agent, number>();
-  private readonly byName = new Map<string, Agent>();
+  private readonly byPath = new Map<string, Agent>();
 
   constructor(
     packages: readonly InstalledPackage[],
     readonly now: () => number = () => performance.now(),
   ) {
     this.agents = packages.map((pkg) => new Agent(pkg));
-    for (const agent of this.agents) this.byName.set(agent.pkg.name, agent);
     this.startedAt = now();
   }
 
+  /** Every agent, each followed by those below it. */
+  get all(): Agent[] {
+    return this.agents.flatMap(family);
+  }
+
   with(...statuses: readonly AgentStatus[]): Agent[] {
-    return this.agents.filter(({ status }) => statuses.includes(status));
+    return this.all.filter(({ status }) => statuses.includes(status));
   }
 
   number(...statuses: readonly AgentStatus[]): number {
@@ -93,7 +125,7 @@ export class Fleet {
 
   get inFlight(): number {
     const { started, settled, failed, cancelled } = this.modelCalls;
-    return this.agents.reduce((sum, { inFlight }) => sum + inFlight.size, started - settled - failed - cancelled);
+    return this.all.reduce((sum, { inFlight }) => sum + inFlight.size, started - settled - failed - cancelled);
   }
 
   get elapsed(): number {
@@ -108,8 +140,9 @@ export class Fleet {
 
   // What happens
 
-  started(index: number): void {
-    const agent = this.agent(index);
+  /** An agent starts; `path` are the labels from the root down to its scope. */
+  started(agent: Agent, path: readonly string[]): void {
+    this.byPath.set(path.join('\n'), agent);
     agent.status = 'running';
     agent.turn = 1;
     agent.startedAt = this.now();
@@ -117,8 +150,8 @@ export class Fleet {
 
   /** A request is sent when the last of its guards, the rate limit, has admitted it: each attempt is one. */
   hear(event: GateEvent): void {
-    if (!('path' in event) || event.path.length !== 2) return;
-    const agent = this.byName.get(event.path[1] ?? '');
+    if (!('path' in event)) return;
+    const agent = this.byPath.get(event.path.join('\n'));
     if (agent === undefined) return;
     agent.heldBy = event.type === 'queued' ? event.gate : undefined;
     if (event.gate !== RATE_LIMIT) return;
@@ -126,8 +159,7 @@ export class Fleet {
     else if (event.type === 'settled') this.modelCalls[event.end === 'completed' ? 'settled' : event.end]++;
   }
 
-  take(index: number, each: AgentEvent): void {
-    const agent = this.agent(index);
+  take(agent: Agent, each: AgentEvent): void {
     if (each.type === 'model') this.takeModel(agent, each.event);
     else if (each.type === 'text') agent.text += each.text;
     else if (each.type === 'tool') this.takeTool(agent, each.event);
@@ -150,6 +182,8 @@ export class Fleet {
   private takeTool(agent: Agent, event: (AgentEvent & { type: 'tool' })['event']): void {
     const { id, name } = event;
     const call = agent.inFlight.get(id);
+    if (event.type === 'approval') agent.asking.add(id);
+    else agent.asking.delete(id);
     switch (event.type) {
       case 'started':
         agent.calls++;
@@ -169,15 +203,16 @@ export class Fleet {
       case 'failed':
         // Those that a guard refused are counted there.
         if (event.phase === 'input') this.refused++;
-        this.end(agent, id, this.howItFailed(event.error));
+        this.end(agent, id, this.howItFailed(name, event.error));
     }
   }
 
-  private howItFailed(error: unknown): Exclude<keyof Tally, 'started'> {
+  /** What an agent below has left behind is in the report of the whole. */
+  private howItFailed(name: string, error: unknown): Exclude<keyof Tally, 'started'> {
     if (isCircuitTrippedError(error)) return 'cancelled';
-    if (!isDeadlineExceededError(error) || error.abandoned.length === 0) return 'failed';
-    this.abandoned.push(...error.abandoned);
-    return 'abandoned';
+    const own = isDeadlineExceededError(error) && name !== 'audit_dependency' ? error.abandoned : [];
+    this.abandoned.push(...own);
+    return own.length === 0 ? 'failed' : 'abandoned';
   }
 
   private end(agent: Agent, id: string, how: Exclude<keyof Tally, 'started'>): void {
@@ -193,6 +228,37 @@ export class Fleet {
     this.onEnd(agent);
   }
 
+  /** An agent is about to start another one, for a dependency of its package. */
+  below(above: Agent, pkg: InstalledPackage): Agent {
+    const agent = new Agent(pkg, above);
+    above.below.push(agent);
+    return agent;
+  }
+
+  /** The same for an agent below another: what it has in flight is cancelled with it. */
+  endedBelow(agent: Agent, status: 'done' | 'failed' | 'cancelled'): void {
+    if (agent.status === 'waiting') agent.status = 'not started';
+    if (agent.status !== 'running') return;
+    agent.endedAt = this.now();
+    agent.status = status;
+    this.toolCalls.cancelled += agent.inFlight.size;
+    agent.inFlight.clear();
+    agent.asking.clear();
+    this.onEnd(agent);
+  }
+
+  /** It ended with an error, or the limits of its tree did not let it start. */
+  failedBelow(agent: Agent, error: unknown): void {
+    if (agent.status === 'waiting' && isDepthLimitError(error)) {
+      agent.status = 'refused';
+      agent.problem = refusalOf(error);
+    } else if (isScopeCancelledError(error)) this.endedBelow(agent, 'cancelled');
+    else {
+      agent.problem = problemOf(error);
+      this.endedBelow(agent, 'failed');
+    }
+  }
+
   /** Their scope has closed: what was in flight has stopped, and so has what a breaker cancelled, unless the report says otherwise. */
   close(report: ScopeReport): void {
     const known = this.abandoned.map(placeOf);
@@ -201,7 +267,7 @@ export class Fleet {
       if (at >= 0) known.splice(at, 1);
       return at < 0 && call.label in results;
     });
-    for (const { inFlight } of this.agents) {
+    for (const { inFlight } of this.all) {
       this.toolCalls.cancelled += inFlight.size;
       inFlight.clear();
     }
@@ -212,6 +278,11 @@ export class Fleet {
 }
 
 const placeOf = ({ path, label }: CallInfo): string => [...path, label].join(' > ');
+
+function refusalOf({ limit, max }: DepthLimitError): string {
+  if (limit === 'maxDepth') return `it would be deeper than ${max} below the agent of a package`;
+  return limit === 'maxTotal' ? `its tree had ${max} agents already` : `${max} agents ran beside it already`;
+}
 
 function nextTurn(agent: Agent): void {
   agent.turn++;

@@ -1,5 +1,6 @@
 import { merge, type Observable } from 'rxjs';
 import {
+  type BudgetNode,
   CircuitBreaker,
   classifyError,
   FleetBudget,
@@ -12,6 +13,7 @@ import {
 } from 'rxfleet';
 import { modelGuard, type MessageParams, type ModelGuard, type ToolRequest } from 'rxfleet/agents';
 import type { RateLimit, RateLimits } from 'rxfleet/testing';
+import { DependencyError } from './dependencies.js';
 import { PathError } from './files.js';
 import { results } from './tools.js';
 
@@ -28,8 +30,15 @@ export interface GuardsOptions {
 /** The name of the bucket. */
 export const RATE_LIMIT = 'rate limit';
 
-/** No agent may spend more of it alone. */
+/** No agent may spend more of the budget that it is part of alone, be that of the fleet or of the agent above. */
 const MOST_OF_IT = 0.5;
+
+/** What stands in front of the requests of one agent. */
+export interface AgentGuard {
+  /** Its own budget. */
+  readonly budget: BudgetNode;
+  readonly modelGuard: ModelGuard;
+}
 /** A bucket stays a little below what the server allows: a request arrives later than it is sent, and not always equally late. */
 const CAUTION = 0.8;
 
@@ -57,12 +66,13 @@ export class Guards {
     });
   }
 
-  /** In front of the requests of one agent, which has a budget of its own within that of the fleet. */
-  modelGuard(agent: string): ModelGuard {
+  /** In front of the requests of one agent, which has a budget of its own within that of the fleet, or of the agent above it. */
+  forAgent(agent: string, above: BudgetNode = this.budget): AgentGuard {
     const { bucket, retry, options } = this;
     const { agents, ceiling } = options;
     const ask = ceiling && ((params: MessageParams) => ({ estimate: ceiling(params) }));
-    return modelGuard({ retry, bucket, budget: this.budget.child(agent, { share: agents === 1 ? 1 : MOST_OF_IT }), ask });
+    const budget = above.child(agent, { share: agents === 1 && above === this.budget ? 1 : MOST_OF_IT });
+    return { budget, modelGuard: modelGuard({ retry, bucket, budget, ask }) };
   }
 
   get all(): readonly (TokenBucket | RetryGate | FleetBudget | CircuitBreaker)[] {
@@ -80,5 +90,6 @@ function below({ limit, perMs }: RateLimit) {
   return { capacity, refill: { tokens: capacity, everyMs: perMs } };
 }
 
-/** That a model asks for a file which is not there says nothing about the tool. */
-const classify = (error: unknown): ErrorKind => (error instanceof PathError ? 'fatal' : classifyError(error));
+/** That a model asks for a file or a dependency which is not there says nothing about the tool. */
+const classify = (error: unknown): ErrorKind =>
+  error instanceof PathError || error instanceof DependencyError ? 'fatal' : classifyError(error);

@@ -20,7 +20,8 @@ function declaredLicence({ license, licenses }: Json): string | null {
   return named(license) ?? (many.length > 0 ? many.join(' OR ') : null);
 }
 
-const sizeOf = (section: unknown): number => (isRecord(section) ? Object.keys(section).length : 0);
+const sectionOf = (section: unknown): Json => (isRecord(section) ? section : {});
+const sizeOf = (section: unknown): number => Object.keys(sectionOf(section)).length;
 
 export async function inspectManifest(files: PackageFiles, signal: AbortSignal) {
   const manifest = await readManifest(files, signal);
@@ -31,7 +32,7 @@ export async function inspectManifest(files: PackageFiles, signal: AbortSignal) 
     licence: declaredLicence(manifest),
     engines: stringOf(stringsOf(manifest['engines'])['node']) ?? null,
     scripts: Object.keys(stringsOf(manifest['scripts'])),
-    dependencies: sizeOf(manifest['dependencies']),
+    dependencies: sizeOf({ ...sectionOf(manifest['dependencies']), ...sectionOf(manifest['optionalDependencies']) }),
     hasEntries: ['exports', 'main', 'module', 'types', 'typings', 'bin'].some((key) => Boolean(manifest[key])),
   };
 }
@@ -42,6 +43,7 @@ export async function inspectFiles(files: PackageFiles, path: string, signal: Ab
   const folders = new Map<string, number>();
   let total = 0;
   let bytes = 0;
+  let compiled: string | null = null;
   for await (const file of files.walk(path, signal)) {
     total++;
     bytes += file.bytes;
@@ -49,6 +51,7 @@ export async function inspectFiles(files: PackageFiles, path: string, signal: Ab
     if (largest.length > 100) trim(largest);
     const [top = '', ...rest] = file.path.split('/');
     if (rest.length > 0) folders.set(top, (folders.get(top) ?? 0) + file.bytes);
+    if (compiled === null && (await isCompiled(files, file, signal))) compiled = file.path;
     if (total % 250 === 0) progress({ files: total });
     if (total === MANY_FILES) break;
   }
@@ -59,8 +62,21 @@ export async function inspectFiles(files: PackageFiles, path: string, signal: Ab
     bytes,
     largest,
     biggestFolder: biggest === undefined ? null : { path: biggest[0], bytes: biggest[1] },
+    compiled,
     complete: total < MANY_FILES,
   };
+}
+
+const COMPILED = /\.(node|so|dll|dylib|exe)$/i;
+/** How programs begin on Linux, Windows and macOS. */
+const PROGRAM = /^(\u007fELF|MZ|\ufffd\ufffd\ufffd\ufffd)/;
+const PROGRAM_BYTES = 50_000;
+
+/** Whether a file is machine code, by its name, or by how it begins if it has no ending and is large. */
+export async function isCompiled(files: PackageFiles, { path, bytes }: FileEntry, signal: AbortSignal): Promise<boolean> {
+  if (COMPILED.test(path)) return true;
+  if (bytes < PROGRAM_BYTES || /\.[^/]*$/.test(path)) return false;
+  return PROGRAM.test((await files.read(path, 4, signal)).text);
 }
 
 function trim(largest: FileEntry[]): void {

@@ -2,12 +2,26 @@ import { lastToolResults, type MessagesRequest, type SeenToolResult } from 'rxfl
 import { results, type ToolName, type ToolOutput } from './tools.js';
 
 /** A call that the embedded model may want to make. */
-export interface Wish {
-  readonly name: ToolName;
+export interface Wish<N extends ToolName = ToolName> {
+  readonly name: N;
   readonly input: Readonly<Record<string, unknown>>;
 }
 
 const ATTEMPTS = 2;
+/** What starts a whole agent, and what may have happened after all, is not repeated. */
+const ONCE: readonly ToolName[] = ['audit_dependency', 'file_finding'];
+
+/** What the model knows already of an error that it is told of: what it called, and where. */
+const KNOWN = [
+  /^The tool "\w+" (failed:|was stopped before it finished\.) /,
+  / It changes nothing, so it can be called again\.$/,
+  /^\w+Error: /,
+  /^Depth limit "[^"]*" refuses the call at [^:]*: /,
+  /^Approval "[^"]*" of "[^"]*" was denied: | on approval "[^"]*" of "[^"]*"/,
+  /\.$/,
+];
+
+const attempts = (name: ToolName): number => (ONCE.includes(name) ? 1 : ATTEMPTS);
 
 /** What the tools have told in a conversation so far, read back from its messages. */
 export class Notes {
@@ -29,7 +43,7 @@ export class Notes {
 
   /** Whether a call still has to be made: it has no answer yet, and has not failed too often. */
   wants(wish: Wish): boolean {
-    return this.failuresOf(wish) < ATTEMPTS;
+    return this.failuresOf(wish) < attempts(wish.name);
   }
 
   /** Whether a call failed before and may be tried again. */
@@ -40,13 +54,30 @@ export class Notes {
   /** Whether a call failed in every attempt. */
   gaveUp(wish: Wish): boolean {
     const failures = this.failuresOf(wish);
-    return failures >= ATTEMPTS && failures !== Infinity;
+    return failures >= attempts(wish.name) && failures !== Infinity;
+  }
+
+  /** What a call answered. */
+  answer<N extends ToolName>(wish: Wish<N>): ToolOutput<N> | undefined {
+    const found = this.asked(wish).find(({ isError }) => !isError);
+    return found && this.parse(wish.name, found.text);
+  }
+
+  /** Why a call has no answer, in short, if it was made. */
+  trouble(wish: Wish): string | undefined {
+    if (!this.gaveUp(wish)) return undefined;
+    const [first = ''] = (this.asked(wish).at(-1)?.text ?? '').split('\n', 1);
+    return KNOWN.reduce((text, known) => text.replace(known, ''), first);
   }
 
   /** How often a call failed; Infinity if it has its answer. */
-  private failuresOf({ name, input }: Wish): number {
-    const asked = this.seen.filter((each) => each.name === name && JSON.stringify(each.input) === JSON.stringify(input));
+  private failuresOf(wish: Wish): number {
+    const asked = this.asked(wish);
     return asked.every(({ isError }) => isError) ? asked.length : Infinity;
+  }
+
+  private asked({ name, input }: Wish): SeenToolResult[] {
+    return this.seen.filter((each) => each.name === name && JSON.stringify(each.input) === JSON.stringify(input));
   }
 
   private parse<N extends ToolName>(name: N, text: string): ToolOutput<N> | undefined {

@@ -14,6 +14,8 @@ export const HELP = `Audits the installed dependencies of a project: one agent p
   --max N           at most so many packages, direct dependencies first (default 30)
   --concurrency N   agents at once (default 6)
   --max-turns N     turns of one agent (default 8)
+  --max-depth N     how deep agents may start agents, for dependencies that look suspicious: 0 to 5 (default 2)
+  --findings FILE   appends what agents file, and you approve, to a file (default: it is only shown)
   --chaos           tools fail, hang and ignore their signal, one of them is down for a while, replies break off,
                     and for a while the API answers 429 to everybody
   --seed N          which chaos: the same seed breaks the same calls (default: a random one, which is printed)
@@ -24,6 +26,7 @@ export const HELP = `Audits the installed dependencies of a project: one agent p
   --model NAME      the model of --live (default ${DEFAULT_MODEL})
   --help            this text
 
+Before an agent files a finding, it asks: answer with y (yes), n (no) or a (yes to all). Without a terminal the answer is yes.
 Ctrl-C cancels every agent, waits until all calls have stopped, and reports; a second Ctrl-C leaves at once.
 Exit codes: 0 audited, 1 nothing could be audited, 2 wrong options, 130 or 143 interrupted.`;
 
@@ -32,6 +35,8 @@ export interface AuditOptions {
   readonly max: number;
   readonly concurrency: number;
   readonly maxTurns: number;
+  /** How many levels of agents there may be below those of the packages. */
+  readonly maxDepth: number;
   /** The seed of the chaos, if there is any. */
   readonly chaos: number | undefined;
   readonly live: LiveOptions | undefined;
@@ -39,6 +44,8 @@ export interface AuditOptions {
   readonly microUsd: number | undefined;
   /** The file for trips. */
   readonly trips: string | undefined;
+  /** The file for findings. */
+  readonly findings: string | undefined;
 }
 
 export interface LiveOptions {
@@ -56,6 +63,8 @@ const SPEC = {
   max: { type: 'string', default: '30' },
   concurrency: { type: 'string', default: '6' },
   'max-turns': { type: 'string', default: '8' },
+  'max-depth': { type: 'string', default: '2' },
+  findings: { type: 'string' },
   chaos: { type: 'boolean', default: false },
   seed: { type: 'string' },
   live: { type: 'boolean', default: false },
@@ -72,17 +81,19 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv, cwd
   const chaos = values.chaos ? integer('seed', values.seed ?? String(Math.floor(Math.random() * 10_000)), 0, 2 ** 31) : undefined;
   if (values.seed !== undefined && !values.chaos) throw new UsageError('--seed goes with --chaos.');
   if (values.model !== undefined && !values.live) throw new UsageError('--model goes with --live.');
-  if (values.trips === '') throw new UsageError('--trips needs the name of a file.');
+  for (const name of ['trips', 'findings'] as const) if (values[name] === '') throw new UsageError(`--${name} needs the name of a file.`);
   if (values.chaos && values.live) throw new UsageError('--chaos breaks the embedded model, so it does not go with --live.');
   return {
     dir: resolve(cwd, values.dir),
     max: integer('max', values.max, 1, 1000),
     concurrency: integer('concurrency', values.concurrency, 1, 64),
     maxTurns: integer('max-turns', values['max-turns'], 1, 50),
+    maxDepth: integer('max-depth', values['max-depth'], 0, 5),
     chaos,
     live: values.live ? liveOptions(values.model, env) : undefined,
     microUsd: money(values['max-usd'] ?? (values.live ? DEFAULT_LIVE_USD : undefined)),
     trips: values.trips === undefined ? undefined : resolve(cwd, values.trips),
+    findings: values.findings === undefined ? undefined : resolve(cwd, values.findings),
   };
 }
 

@@ -101,6 +101,14 @@ async function resolvePackage(from: string, name: string, kind: InstalledPackage
   }
 }
 
+/** What is installed of the dependencies that a package declares, the optional ones as well. */
+export async function installedDependencies(root: string): Promise<InstalledPackage[]> {
+  const { dependencies, optionalDependencies } = await readManifest(root);
+  const names = new Set([...namesOf(dependencies), ...namesOf(optionalDependencies)]);
+  const found = await Promise.all([...names].map((name) => resolvePackage(root, name, 'transitive dependency')));
+  return found.filter((each) => each !== undefined);
+}
+
 /** A name is part of a path, so it must be one. */
 const PACKAGE_NAME = /^(@[\w.~-]+\/)?[\w~-][\w.~-]*$/;
 

@@ -25,19 +25,22 @@ export interface SpendingPlan {
   /** What may be spent, in micro-dollars. */
   readonly limit: number;
   readonly agents: number;
+  /** How many agents each of them may start, all levels together. */
+  readonly below: number;
   readonly concurrency: number;
   readonly maxTurns: number;
 }
 
 /** What a run may cost, for whoever pays for it. */
-export function describeSpending({ model, max_tokens: maxTokens, limit, agents, concurrency, maxTurns }: SpendingPlan): string {
+export function describeSpending({ model, max_tokens: maxTokens, limit, agents, below, concurrency, maxTurns }: SpendingPlan): string {
   const { input, output } = priceOf(CLAUDE_PRICES, model);
-  const requests = agents * maxTurns;
+  const requests = agents * (1 + below) * maxTurns;
+  const others = below === 0 ? '' : `, each with at most ${below} below it`;
   const worst = requests * worstCase(model, MAX_PROMPT_BYTES, maxTokens);
   const stop = worst > limit ? `, but a request that could pass ${formatUsd(limit)} in all is not sent (--max-usd)` : '';
   return [
     'This run asks the real API, and costs money.',
-    `  agents      ${agents}, ${concurrency} at a time, at most ${maxTurns} turns each: at most ${requests} requests`,
+    `  agents      ${agents}, ${concurrency} at a time${others}, at most ${maxTurns} turns each: at most ${requests} requests`,
     `  model       ${model}, at most ${maxTokens} tokens a reply`,
     `  prices      ${formatUsd(input)} for a million tokens in, ${formatUsd(output)} out`,
     `  worst case  ${formatUsd(worst)}${stop}`,

@@ -1,5 +1,6 @@
 import type { Agent, Fleet } from './fleet.js';
 import { bytes, clean, count, cut, fit, paint, plural } from './text.js';
+import { treeOf, type Row } from './tree.js';
 import type { Risk } from './verdict.js';
 
 const COLOURS = { low: 'green', medium: 'yellow', high: 'red' } as const;
@@ -41,14 +42,15 @@ function installOf({ find_install_scripts: found }: Agent['facts']): string {
 
 /** A row for every package, then what is worth a look, worst first. */
 export function auditTable(fleet: Fleet, width: number): string {
-  const started = fleet.agents.filter(({ status }) => status !== 'not started' && status !== 'waiting');
+  const tree = treeOf(fleet.agents, ({ status }) => status !== 'not started' && status !== 'waiting');
+  const started = tree.map(({ agent }) => agent);
   const columns = COLUMNS.map((column) => ({ ...column, width: widthOf(column, started) }));
   const rest = columns.reduce((sum, column) => sum + Math.abs(column.width) + 1, 0);
-  const longest = Math.max(...started.map(({ pkg }) => pkg.name.length), 7);
+  const longest = Math.max(...tree.map(({ agent, stem }) => stem.length + agent.pkg.name.length), 7);
   const nameWidth = Math.max(12, Math.min(longest, width - 1 - rest));
   const head = paint('bold', [fit('package', nameWidth), ...columns.map((column) => fit(column.title, column.width))].join(' '));
-  const rows = started.map((agent) => rowOf(agent, columns, nameWidth));
-  const left = fleet.agents.length - started.length;
+  const rows = tree.map((row) => rowOf(row, columns, nameWidth));
+  const left = fleet.all.length - started.length;
   if (left > 0) rows.push(paint('gray', `and ${plural(left, 'package')} whose agents had not started`));
   return [head, ...rows, ...findings(started, width - 1)].join('\n');
 }
@@ -58,9 +60,11 @@ function widthOf({ title, width, cell }: Column, agents: readonly Agent[]): numb
   return Math.sign(width) * Math.min(Math.abs(width), needed);
 }
 
-function rowOf(agent: Agent, columns: readonly Column[], nameWidth: number): string {
-  const name = fit(agent.pkg.name, nameWidth);
+function rowOf({ agent, stem }: Row, columns: readonly Column[], nameWidth: number): string {
+  const name = fit(`${stem}${agent.pkg.name}`, nameWidth);
   if (agent.verdict === undefined) {
+    if (agent.status === 'refused')
+      return `${name} ${fit(agent.pkg.version, columns[0]?.width ?? 10)} ${paint('yellow', 'no agent of its own')}`;
     const when = agent.turn === 0 ? 'before its first turn' : `in turn ${agent.turn}`;
     const said = `${agent.status === 'done' ? 'no verdict' : agent.status} ${when}`;
     return `${name} ${fit(agent.pkg.version, columns[0]?.width ?? 10)} ${paint('red', said)}`;
@@ -78,13 +82,17 @@ function findings(agents: readonly Agent[], width: number): string[] {
   const risky = (['high', 'medium'] as const).flatMap((risk) =>
     agents
       .filter(({ verdict }) => verdict?.risk === risk)
-      .flatMap(({ pkg, verdict }) => [
-        paint(COLOURS[risk], pkg.name),
-        ...(verdict?.reasons ?? []).map((reason) => `  ${cut(clean(reason), width - 2)}`),
+      .flatMap((agent) => [
+        `${paint(COLOURS[risk], agent.pkg.name)}${below(agent)}`,
+        ...(agent.verdict?.reasons ?? []).map((reason) => `  ${cut(clean(reason), width - 2)}`),
       ]),
   );
-  const unclear = agents.flatMap(({ pkg, problem }) => (problem === undefined ? [] : [paint('red', pkg.name), `  ${problem}`]));
+  const unclear = agents.flatMap((agent) =>
+    agent.problem === undefined ? [] : [`${paint('red', agent.pkg.name)}${below(agent)}`, `  ${cut(agent.problem, width - 2)}`],
+  );
   return [...section('Worth a look', risky), ...section('Without a verdict', unclear)];
 }
+
+const below = ({ above }: Agent): string => (above === undefined ? '' : `, a dependency of ${above.pkg.name}`);
 
 const section = (title: string, lines: readonly string[]): string[] => (lines.length === 0 ? [] : ['', paint('bold', title), ...lines]);

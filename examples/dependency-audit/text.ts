@@ -15,6 +15,19 @@ export const clean = (text: string): string =>
 /** Cut to a width, with an ellipsis. */
 export const cut = (text: string, width: number): string => (text.length <= width ? text : width < 1 ? '' : `${text.slice(0, width - 1)}…`);
 
+/** In lines of a width, broken between words where there are any; at most so many, the last of them cut. */
+export function wrap(text: string, width: number, most: number): string[] {
+  const lines: string[] = [];
+  let rest = text;
+  while (rest.length > width && lines.length < most - 1) {
+    const at = rest.lastIndexOf(' ', width);
+    const end = at > width / 2 ? at : width;
+    lines.push(rest.slice(0, end).trimEnd());
+    rest = rest.slice(end).trimStart();
+  }
+  return [...lines, cut(rest, width)];
+}
+
 /** Cut or padded to a width. A negative width aligns to the right. */
 export const fit = (text: string, width: number): string =>
   width < 0 ? cut(text, -width).padStart(-width) : cut(text, width).padEnd(width);

@@ -1,6 +1,9 @@
+import type { Observable } from 'rxjs';
 import { tool, type AnyTool, type ToolCall } from 'rxfleet/agents';
 import { z } from 'zod';
+import { inspectDependencies } from './dependencies.js';
 import { PackageFiles } from './files.js';
+import type { Findings } from './findings.js';
 import {
   inspectCode,
   inspectExports,
@@ -11,6 +14,8 @@ import {
   inspectText,
 } from './inspect.js';
 import type { InstalledPackage } from './packages.js';
+import { clean } from './text.js';
+import { verdictSchema, type Verdict } from './verdict.js';
 
 const path = z.string().min(1).max(500).describe('Relative to the folder of the package, as in "dist/index.js".');
 const file = z.object({ path: z.string(), bytes: z.number() });
@@ -32,6 +37,7 @@ export const results = {
     bytes: z.number(),
     largest: z.array(file),
     biggestFolder: file.nullable(),
+    compiled: z.string().nullable(),
     complete: z.boolean(),
   }),
   read_licence: z.object({
@@ -56,6 +62,13 @@ export const results = {
     readsEnvironment: z.number(),
   }),
   read_text: z.object({ path: z.string(), bytes: z.number(), text: z.string(), complete: z.boolean() }),
+  check_dependencies: z.object({
+    installed: z.number(),
+    haveAgents: z.array(z.string()),
+    suspicious: z.array(z.object({ name: z.string(), version: z.string(), signs: z.array(z.string()) })),
+  }),
+  audit_dependency: verdictSchema,
+  file_finding: z.object({ filed: z.number() }),
 };
 
 export type ToolName = keyof typeof results;
@@ -69,15 +82,71 @@ export interface ToolLimits {
   readonly graceMs: number;
 }
 
-/** The tools of one agent: they read the files of its package, and of no other. */
-export function auditTools(
-  { name, root }: InstalledPackage,
-  limits: ToolLimits,
-  around: Around = (_name, _call, work) => work(),
-): AnyTool[] {
+/** Has a dependency audited; its signs are what speaks against it. */
+export type Delegate = (name: string, signs: readonly string[], call: ToolCall) => Observable<Verdict>;
+
+/** Whose tools they are. */
+export interface ToolPlace {
+  readonly pkg: InstalledPackage;
+  /** The folders of packages that have an agent already. */
+  readonly known: ReadonlySet<string>;
+  /** Starts an agent for a dependency; undefined if there are to be none. */
+  readonly delegate: Delegate | undefined;
+  /** Whether it files what somebody should look at. An agent below another tells that one instead. */
+  readonly files: boolean;
+}
+
+export interface AuditToolsOptions extends Omit<ToolPlace, 'files'> {
+  readonly limits: ToolLimits;
+  /** For a dependency that has an agent of its own. */
+  readonly agentLimits: ToolLimits;
+  readonly around?: Around | undefined;
+  /** Where findings go; undefined if it files none. */
+  readonly findings: Findings | undefined;
+}
+
+/** The tools of one agent: they read the files of its package, look at its dependencies, and write nothing but what somebody has approved. */
+export function auditTools({ pkg, delegate, ...options }: AuditToolsOptions): AnyTool[] {
+  const { limits, agentLimits, around = (_name, _call, work) => work(), known, findings } = options;
+  const { name, version, root } = pkg;
   const files = new PackageFiles(name, root);
   const common = { effect: 'none', ...limits } as const;
+  const delegating = delegate && [
+    tool({
+      effect: 'none',
+      ...agentLimits,
+      name: 'audit_dependency',
+      description: 'Has a suspicious dependency audited by an agent of its own, which may take a while, and answers with its verdict.',
+      input: z.object({ name: z.string().min(1).max(214), signs: z.array(z.string().max(100)).max(10).default([]) }),
+      output: results.audit_dependency,
+      run: (input, call) => delegate(input.name, input.signs, call),
+    }),
+  ];
+  const filing = findings && [
+    tool({
+      ...limits,
+      name: 'file_finding',
+      description: 'Files what the developer should look at. A person is asked first, and may say no.',
+      input: z.object({ risk: z.enum(['medium', 'high']), text: z.string().min(1).max(2000) }),
+      output: results.file_finding,
+      effect: 'unsafe',
+      needsApproval: true,
+      run: ({ risk, text }, call) =>
+        around('file_finding', call, async () => ({ filed: await findings.file({ package: name, version, risk, text: clean(text) }) })),
+    }),
+  ];
   return [
+    ...(delegating ?? []),
+    tool({
+      ...common,
+      name: 'check_dependencies',
+      description:
+        'Looks at the installed dependencies: which of them run scripts on installation, start processes, evaluate or hide code.',
+      input: z.object({}),
+      output: results.check_dependencies,
+      run: (_input, call) => around('check_dependencies', call, () => inspectDependencies(pkg, known, call.signal, call.progress)),
+    }),
+    ...(filing ?? []),
     tool({
       ...common,
       name: 'read_manifest',

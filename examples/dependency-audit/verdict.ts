@@ -1,19 +1,19 @@
 import { z } from 'zod';
 import { isCopyleft } from './licences.js';
-import type { Notes } from './notes.js';
+import type { Notes, Wish } from './notes.js';
 import { bytes } from './text.js';
-import type { ToolName } from './tools.js';
 
 const RISKS = ['low', 'medium', 'high'] as const;
 export type Risk = (typeof RISKS)[number];
 
-const schema = z.object({ risk: z.enum(RISKS), reasons: z.array(z.string()) });
-export type Verdict = z.output<typeof schema>;
+/** What an agent ends with. */
+export const verdictSchema = z.object({ risk: z.enum(RISKS), reasons: z.array(z.string()) });
+export type Verdict = z.output<typeof verdictSchema>;
 
 /** The verdict in a reply: the JSON object that it ends with. */
 export function parseVerdict(text: string): Verdict | undefined {
   try {
-    return schema.parse(JSON.parse(text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1)));
+    return verdictSchema.parse(JSON.parse(text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1)));
   } catch {
     return undefined;
   }
@@ -22,9 +22,18 @@ export function parseVerdict(text: string): Verdict | undefined {
 const LARGE_BYTES = 20_000_000;
 
 /** What the embedded model makes of what the tools told it. That some of them told it nothing is no good sign. */
-export function judge(notes: Notes, gaps: ReadonlySet<ToolName>): Verdict {
-  const unchecked = [...gaps].map<Finding>((name) => ['medium', `could not be checked with ${name}`]);
-  const findings = [...installation(notes), ...licence(notes), ...entries(notes), ...code(notes), ...size(notes), ...unchecked];
+export function judge(notes: Notes, gaps: readonly Wish[]): Verdict {
+  const tools = new Set(gaps.filter(({ name }) => name !== 'audit_dependency').map(({ name }) => name));
+  const unchecked = [...tools].map<Finding>((name) => ['medium', `could not be checked with ${name}`]);
+  const findings = [
+    ...installation(notes),
+    ...licence(notes),
+    ...entries(notes),
+    ...code(notes),
+    ...dependencies(notes),
+    ...size(notes),
+    ...unchecked,
+  ];
   const worst = Math.max(0, ...findings.map(([risk]) => RISKS.indexOf(risk)));
   return { risk: RISKS[worst] ?? 'low', reasons: findings.map(([, reason]) => reason) };
 }
@@ -83,7 +92,33 @@ function code(notes: Notes): Finding[] {
   return findings;
 }
 
+/** Somebody else's risk is one level less of one's own. An agent that was refused leaves a gap. */
+function dependencies(notes: Notes): Finding[] {
+  const suspicious = notes.last('check_dependencies')?.suspicious ?? [];
+  return suspicious.flatMap(({ name, signs }): Finding[] => {
+    const wish = delegation(name, signs);
+    const verdict = notes.answer(wish);
+    const trouble = notes.trouble(wish);
+    if (verdict !== undefined && verdict.risk !== 'low')
+      return [
+        [
+          verdict.risk === 'high' ? 'medium' : 'low',
+          `its dependency ${name} is of ${verdict.risk} risk: ${verdict.reasons[0] ?? 'no reason given'}`,
+        ],
+      ];
+    return trouble === undefined ? [] : [['medium', `its dependency ${name}, which ${signs.join(' and ')}, was not audited: ${trouble}`]];
+  });
+}
+
+/** The call that has a dependency audited. */
+export const delegation = (name: string, signs: readonly string[]): Wish<'audit_dependency'> => ({
+  name: 'audit_dependency',
+  input: { name, signs },
+});
+
 function size(notes: Notes): Finding[] {
   const found = notes.of('list_files')[0];
-  return found !== undefined && found.bytes > LARGE_BYTES ? [['low', `is large: ${bytes(found.bytes)} in ${found.files} files`]] : [];
+  if (found === undefined) return [];
+  const findings: Finding[] = found.compiled === null ? [] : [['low', `ships compiled code, which nobody can read: ${found.compiled}`]];
+  return found.bytes > LARGE_BYTES ? [...findings, ['low', `is large: ${bytes(found.bytes)} in ${found.files} files`]] : findings;
 }

@@ -1,11 +1,14 @@
 import { stripVTControlCharacters } from 'node:util';
 import logUpdate from 'log-update';
 import { interval } from 'rxjs';
-import type { TripRecord } from 'rxfleet';
-import type { Agent, Fleet } from './fleet.js';
+import type { PendingApproval, TripRecord } from 'rxfleet';
+import type { Approvals } from './approvals.js';
+import { agentIn, type Agent, type Fleet } from './fleet.js';
 import { gateRows } from './gateRows.js';
 import type { Guards } from './guards.js';
-import { clean, compact, cut, fit, meter, paint, plural, seconds } from './text.js';
+import { isRecord } from './json.js';
+import { clean, compact, cut, fit, meter, paint, plural, seconds, wrap } from './text.js';
+import { treeOf, type Row } from './tree.js';
 
 /** What the user sees while the fleet runs. */
 export interface View {
@@ -21,6 +24,7 @@ export interface View {
 export interface Scene {
   readonly fleet: Fleet;
   readonly guards: Guards;
+  readonly approvals: Approvals;
   readonly title: string;
 }
 
@@ -28,8 +32,11 @@ const FRAME_MS = 80;
 
 /** A screen that redraws itself in a terminal; plain lines anywhere else. */
 export function openView(scene: Scene, stdout: NodeJS.WriteStream = process.stdout): View {
-  return stdout.isTTY && process.env['TERM'] !== 'dumb' ? liveView(scene, stdout) : plainView(scene, stdout);
+  return isLive(stdout) ? liveView(scene, stdout) : plainView(scene, stdout);
 }
+
+/** Whether there is a screen that can be redrawn. */
+export const isLive = (stdout: NodeJS.WriteStream): boolean => stdout.isTTY && process.env['TERM'] !== 'dumb';
 
 function liveView(scene: Scene, stdout: NodeJS.WriteStream): View {
   const said: string[] = [];
@@ -63,25 +70,53 @@ export interface Paper {
   readonly rows: number;
 }
 
-/** Fewer rows have no room for the guards. */
+/** Fewer rows have no room for the guards. A question takes some: in a low terminal, those of the counters. */
 const ROOMY = 20;
+const ROOMY_ASKING = 30;
 
 /** One picture of the fleet, at most so wide and so high. */
-export function frame({ fleet, guards, title }: Scene, { said, trips, columns, rows }: Paper): string {
+export function frame({ fleet, guards, approvals, title }: Scene, { said, trips, columns, rows }: Paper): string {
   const width = columns - 1;
-  const table = { ...counters(fleet), ...(rows < ROOMY ? {} : { ...gateRows(guards), trips: tripsRow(trips, width - 8) }) };
+  const { questions } = approvals;
+  const roomy = rows >= (questions.length > 0 ? ROOMY_ASKING : ROOMY);
+  const table = { ...counters(fleet), ...(!roomy ? {} : { ...gateRows(guards), trips: tripsRow(trips, width - 8) }) };
   const lines = Object.entries(table).map(([label, parts]) => `${paint('gray', label.padEnd(7))} ${joined(parts, width - 8)}`);
-  const head = [paint('bold', cut(title, width)), '', progress(fleet, width), ...lines, ''];
-  const running = fleet.with('running').map((agent) => runningLine(agent, fleet.now(), width));
-  const notes = said.length > 0 ? ['', ...said.map((line) => paint('yellow', cut(line, width)))] : [];
-  const room = rows - 2 - head.length - notes.length;
-  const shown = running.slice(0, Math.max(1, room));
+  const question = asked(questions, width, rows < ROOMY ? 1 : 3);
+  const top = [paint('bold', cut(title, width)), '', progress(fleet, width), ...lines, ''];
+  const head = rows >= ROOMY || question.length === 0 ? top : [progress(fleet, width), ''];
+  const running = treeOf(fleet.agents, ({ status }) => status === 'running').map((row) => runningLine(row, fleet.now(), width));
+  const notes = [...question, ...(said.length > 0 ? ['', ...said.map((line) => paint('yellow', cut(line, width)))] : [])];
+  const room = Math.max(1, rows - 2 - head.length - notes.length);
+  const left = running.length - room + 1;
+  const shown = left > 1 && room > 1 ? [...running.slice(0, -left), paint('gray', `  and ${left} more`)] : running.slice(0, room);
   const recent = latest(fleet, room - shown.length - 1).map((agent) => endedLine(agent, width));
   return [...head, ...shown, ...(recent.length > 0 ? ['', ...recent] : []), ...notes].join('\n');
 }
 
+/** The first question, and how to answer it. What is asked comes from a model, which may have it from a package. */
+function asked([first, ...others]: readonly PendingApproval[], width: number, lines: number): string[] {
+  if (first === undefined) return [];
+  const { path, title = '', input, expiresInMs = Infinity } = first;
+  const left = expiresInMs < Infinity ? `${Math.ceil(expiresInMs / 1000)} s left` : '';
+  const more = others.length > 0 ? `${others.length} more` : '';
+  const answers = ['y yes', 'n no', 'a yes to all', left, more].filter((part) => part !== '').join('   ');
+  return [
+    '',
+    paint('yellow', cut(`? ${clean(agentIn(path) ?? '')} asks: ${clean(title)}`, width)),
+    ...wrap(inWords(input), width - 2, lines).map((line) => `  ${line}`),
+    paint('yellow', cut(`  ${answers}`, width)),
+  ];
+}
+
+const inWords = (input: unknown): string =>
+  clean(
+    Object.entries(isRecord(input) ? input : {})
+      .map(([name, value]) => `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+      .join(', '),
+  );
+
 function progress(fleet: Fleet, width: number): string {
-  const all = fleet.agents.length;
+  const all = fleet.all.length;
   const over = all - fleet.number('waiting', 'running');
   return `${meter(over / all, Math.min(40, width - 12))} ${over}/${all}`;
 }
@@ -127,12 +162,12 @@ const alarm = (n: number, text: string): string => (n > 0 ? paint('red', text) :
 
 const nameWidth = (width: number): number => Math.min(30, Math.max(12, Math.floor(width / 3)));
 
-function runningLine(agent: Agent, now: number, width: number): string {
-  const name = fit(agent.pkg.name, nameWidth(width));
+function runningLine({ agent, stem }: Row, now: number, width: number): string {
+  const name = fit(`${stem}${agent.pkg.name}`, nameWidth(width));
   const turn = `turn ${agent.turn}`;
   const age = fit(seconds(now - agent.startedAt), -7);
   const room = width - name.length - turn.length - age.length - 6;
-  return `${paint('cyan', '▸')} ${name} ${paint('gray', turn)} ${paint('gray', age)}  ${cut(doing(agent, now), room)}`;
+  return `${stem === '' ? paint('cyan', '▸') : ' '} ${name} ${paint('gray', turn)} ${paint('gray', age)}  ${cut(doing(agent, now), room)}`;
 }
 
 /** What an agent does right now. */
@@ -141,6 +176,7 @@ function doing(agent: Agent, now: number): string {
     const calls = [...agent.inFlight.values()].map(({ name, since, done = '' }) => [name, seconds(now - since), done].join(' ').trim());
     return calls.join(', ');
   }
+  if (agent.asking.size > 0) return 'waits for your answer';
   if (agent.heldBy !== undefined) return `waits at the ${agent.heldBy}`;
   if (!agent.writing) return 'waits for the model';
   if (agent.asked.length > 0) return `asks for ${agent.asked.join(', ')}`;
@@ -158,19 +194,28 @@ const latest = (fleet: Fleet, most: number): Agent[] =>
 function endedLine(agent: Agent, width: number): string {
   const { pkg, status, verdict, problem } = agent;
   const mark = status === 'done' && verdict !== undefined ? paint('green', '✓') : paint('red', '✗');
-  const name = fit(pkg.name, nameWidth(width));
+  const name = fit(`${agent.above === undefined ? '' : '└─ '}${pkg.name}`, nameWidth(width));
   const said = verdict === undefined ? (problem ?? status) : [verdict.risk, ...verdict.reasons.slice(0, 1)].map(clean).join(': ');
   return `${mark} ${name} ${paint('gray', cut(said, width - name.length - 3))}`;
 }
 
-function plainView({ fleet, title }: Scene, stdout: NodeJS.WriteStream): View {
+function plainView({ fleet, approvals, title }: Scene, stdout: NodeJS.WriteStream): View {
   const say = (text: string): void => void stdout.write(`${text}\n`);
   say(title);
   let over = 0;
   fleet.onEnd = (agent) => {
     if (agent.status === 'not started') return;
+    if (agent.above !== undefined) {
+      const { above, pkg, depth } = agent;
+      say(`${' '.repeat(4 + 2 * depth)}└─ ${pkg.name} ${pkg.version} of ${above.pkg.name}: ${outcomeOf(agent)}`);
+      return;
+    }
     const place = `[${fit(String(++over), -String(fleet.agents.length).length)}/${fleet.agents.length}]`;
     say(`${place} ${agent.pkg.name} ${agent.pkg.version}: ${outcomeOf(agent)}`);
+  };
+  approvals.onAutomatic = ({ path, title = '', input }) => {
+    const question = `${clean(agentIn(path) ?? '')} asks: ${clean(title)}, ${inWords(input)}`;
+    say(`  ? ${cut(question, 120)} (approved, because there is nobody to ask)`);
   };
   const tell = (trip: TripRecord): void => {
     // That a breaker opens is told once more, with the reason, as a trip.

@@ -1,4 +1,5 @@
 import type { Unsubscribable } from 'rxjs';
+import { isReadable, readIterable } from './readIterable.js';
 
 /** Where an iterator's values and its end go. */
 interface IteratorTarget<T> {
@@ -28,7 +29,8 @@ export class IteratorRun<T> implements Unsubscribable {
   ) {}
 
   start(): void {
-    this.iterator = this.iterable[Symbol.asyncIterator]();
+    const { iterable } = this;
+    this.iterator = (isReadable<T>(iterable) ? readIterable<T>(iterable) : iterable)[Symbol.asyncIterator]();
     this.target.attach(this);
     if (this.target.cancelled) this.unsubscribe();
     else this.pull(this.iterator);

@@ -1,28 +1,20 @@
+import { isRecord, isTyped, withKnownFields } from './blockFields.js';
 import type { ResultContent } from './resultContent.js';
+
+export { isRecord };
 
 export type ContentBlocks = Exclude<ResultContent, string>;
 export type ContentBlock = ContentBlocks[number];
 
 type Fields = Readonly<Record<string, unknown>>;
 
-interface Shape {
-  /** Those there may be, besides `type`. */
-  readonly fields: readonly string[];
-  readonly fits: (block: Fields) => boolean;
-}
-
-const SHAPES: Readonly<Record<string, Shape>> = {
-  text: { fields: ['text', 'citations', 'cache_control'], fits: ({ text }) => isText(text) },
-  image: { fields: ['source', 'cache_control'], fits: ({ source }) => isSource(source) },
-  document: {
-    fields: ['source', 'title', 'context', 'citations', 'cache_control'],
-    fits: ({ source }) => isSource(source) || isTextSource(source),
-  },
-  search_result: {
-    fields: ['source', 'title', 'content', 'citations', 'cache_control'],
-    fits: ({ source, title, content }) => typeof source === 'string' && typeof title === 'string' && isTexts(content),
-  },
-  tool_reference: { fields: ['tool_name', 'cache_control'], fits: ({ tool_name }) => typeof tool_name === 'string' },
+/** What there is to say of the blocks that a tool may put out, besides which fields they have. */
+const FITS: Readonly<Record<string, (block: Fields) => boolean>> = {
+  text: ({ text }) => isText(text),
+  image: ({ source }) => isSource(source),
+  document: ({ source }) => isSource(source) || isTextSource(source),
+  search_result: ({ content }) => isTexts(content),
+  tool_reference: () => true,
 };
 
 /** Whether it is a list of content blocks that the API takes as they are. */
@@ -31,14 +23,8 @@ export function isBlocks(output: unknown): output is ContentBlocks {
 }
 
 function isBlock(block: unknown): boolean {
-  if (!isRecord(block)) return false;
-  const { type } = block;
-  const shape = typeof type === 'string' && Object.hasOwn(SHAPES, type) ? SHAPES[type] : undefined;
-  return shape !== undefined && Object.keys(block).every((key) => key === 'type' || shape.fields.includes(key)) && shape.fits(block);
-}
-
-export function isRecord(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (!isTyped(block, 'result') || !Object.hasOwn(FITS, block.type)) return false;
+  return withKnownFields(block) === block && FITS[block.type]?.(block) === true;
 }
 
 function isText(text: unknown): boolean {

@@ -94,10 +94,11 @@ export class Ledger implements Conversation, Chat {
 
   /** Adds a message. What people say takes the place of the rest of a reply that was paused. */
   say(message: MessageParam): void {
-    const last = message.role === 'user' ? this.settled.pop() : undefined;
-    const said = last && unpaused(last);
-    if (said !== undefined) this.settled.push(said);
-    this.settled.push(message);
+    const { settled } = this;
+    const n = settled.length - (isOnlyResults(settled.at(-1)) ? 2 : 1);
+    const reply = message.role === 'user' ? settled[n] : undefined;
+    if (reply !== undefined) settled.splice(n, 1, ...[unpaused(reply) ?? []].flat());
+    settled.push(message);
   }
 
   /** Lets one turn or agent at a time continue it; another one waits, or errors at once. */
@@ -184,6 +185,12 @@ export class Ledger implements Conversation, Chat {
     if (calls.length === 0) return [reply];
     return [reply, { role: 'user', content: calls.map((call) => call.answer(stopped)) }];
   }
+}
+
+/** Whether a message is nothing but the answer to calls. */
+function isOnlyResults(message: MessageParam | undefined): boolean {
+  const { content } = message ?? {};
+  return Array.isArray(content) && content.every(({ type }) => type === 'tool_result');
 }
 
 /**

@@ -5,7 +5,7 @@ import { checkScopeOptions } from '../core/options.js';
 import type { ScopeContext } from '../core/types.js';
 import { refuse } from './checks.js';
 import { promisedIterable } from './promisedIterable.js';
-import { isReadable, readIterable } from './readIterable.js';
+import { isReadable, readIterable } from '../core/readIterable.js';
 
 /** What can be iterated with `for await`. */
 export type IterableInput<T> = AsyncIterable<T> | Iterable<T | PromiseLike<T>>;

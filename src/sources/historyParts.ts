@@ -1,43 +1,70 @@
 import type Anthropic from '@anthropic-ai/sdk';
+import { isRecord } from './blockFields.js';
 
 export type MessageParam = Anthropic.Messages.MessageParam;
 type Message = Anthropic.Messages.Message;
 type Block = Anthropic.Messages.ContentBlock;
 type BlockParam = Anthropic.Messages.ContentBlockParam;
 
+const SERVER_CALLS: readonly string[] = ['server_tool_use', 'mcp_tool_use'];
+
 /**
  * The blocks of a reply as they go back to the model: unchanged, but for what the API would refuse – blank texts, thinking that was cut off
- * before its signature or has nothing after it, the API's own calls that were cut off, inputs that are no object, and ids that were used before.
+ * before its signature or has nothing after it, the API's own calls that nothing goes on with, inputs that are no object, and ids that were
+ * used before.
  */
 export function blocksOf(message: Message, idOf: (index: number) => string | undefined): BlockParam[] {
   const { content } = message;
-  const open = message.stop_reason === 'pause_turn' ? undefined : openCalls(content);
-  const cutOff = (block: Block): boolean => open?.has(block) === true;
-  const kept = content.map((block, index) => ({ block, id: idOf(index) })).filter(({ block }) => isSendable(block) && !cutOff(block));
-  while (isThinking(kept.at(-1)?.block)) kept.pop();
-  return kept.map(({ block, id }) => sendable(block, id));
+  const given = content.map((block, index) => ({ block, id: idOf(index) })).filter(({ block }) => isSendable(block));
+  const sent = given.map(({ block, id }) => sendable(block, id));
+  return goesOn(message) ? withoutLastThoughts(sent) : withoutOpenCalls(sent);
 }
 
-/** Calls of the API's own without a result: it runs them when a reply that it has paused is continued. */
-function openCalls(content: readonly (Block | BlockParam)[]): Set<Block | BlockParam> {
-  const answered = new Set(content.flatMap((block) => ('tool_use_id' in block ? [block.tool_use_id] : [])));
-  return new Set(content.filter((block) => block.type === 'server_tool_use' && !answered.has(block.id)));
+/** Whether the API goes on with its own calls: when the reply is sent again, or when our calls in it, which may be made by its own, are answered. */
+function goesOn({ stop_reason, content }: Message): boolean {
+  return stop_reason === 'pause_turn' || (stop_reason === 'tool_use' && content.some(({ type }) => type === 'tool_use'));
 }
 
 /** A reply that was paused and is not continued, for something else is said after it; undefined if nothing of it is left. */
 export function unpaused(reply: MessageParam): MessageParam | undefined {
   if (reply.role !== 'assistant' || typeof reply.content === 'string') return reply;
-  const open = openCalls(reply.content);
-  if (open.size === 0) return reply;
-  const content = reply.content.filter((block) => !open.has(block));
-  while (isThinking(content.at(-1))) content.pop();
+  if (openCalls(reply.content).size === 0) return reply;
+  const content = withoutOpenCalls(reply.content);
   return content.length === 0 ? undefined : { ...reply, content };
+}
+
+function withoutOpenCalls(blocks: readonly BlockParam[]): BlockParam[] {
+  const open = openCalls(blocks);
+  return withoutLastThoughts(
+    blocks.filter((block) => !isServerCall(block) || !open.has(block.id)).map((block) => withoutCaller(block, open)),
+  );
+}
+
+/** The ids of the API's own calls without a result. */
+function openCalls(blocks: readonly BlockParam[]): Set<string> {
+  const answered = new Set(blocks.flatMap((block) => ('tool_use_id' in block ? [block.tool_use_id] : [])));
+  return new Set(blocks.flatMap((block) => (isServerCall(block) && !answered.has(block.id) ? [block.id] : [])));
+}
+
+function withoutLastThoughts(blocks: readonly BlockParam[]): BlockParam[] {
+  return blocks.slice(0, blocks.findLastIndex((block) => !isThinking(block)) + 1);
+}
+
+/** What a call of the API's own calls is called by nobody once that call is gone. */
+export function withoutCaller<T extends BlockParam>(block: T, gone: ReadonlySet<string>): T {
+  const caller: unknown = 'caller' in block ? block.caller : undefined;
+  if (!isRecord(caller) || !gone.has(caller['tool_id'] as string)) return block;
+  return Object.fromEntries(Object.entries(block).filter(([name]) => name !== 'caller')) as unknown as T;
+}
+
+export function isServerCall(block: BlockParam): block is BlockParam & { readonly id: string } {
+  return SERVER_CALLS.includes(block.type);
 }
 
 /** Whether the API would take it back. */
 export function isSendable(block: Block | BlockParam): boolean {
   if (block.type === 'text') return block.text.trim() !== '';
-  return block.type !== 'thinking' || block.signature !== '';
+  return block.type !== 'thinking' || Boolean(block.signature);
 }
 
 export function isThinking(block: Block | BlockParam | undefined): boolean {
@@ -46,13 +73,9 @@ export function isThinking(block: Block | BlockParam | undefined): boolean {
 
 function sendable(block: Block, id: string | undefined): BlockParam {
   if (!('input' in block)) return block;
-  const input = isObject(block.input) ? block.input : {};
+  const input = isRecord(block.input) ? block.input : {};
   const newId = id ?? block.id;
   return input === block.input && newId === block.id ? block : { ...block, id: newId, input };
-}
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The ids of all calls in a history. */
@@ -65,9 +88,10 @@ export function callIdsOf(messages: readonly MessageParam[]): Set<string> {
   return ids;
 }
 
-/** The id itself, unless it is taken. */
+/** The id itself, unless it is taken, or has characters that the API does not take. */
 export function freshId(id: string, taken: ReadonlySet<string>): string {
-  let fresh = id;
-  for (let n = 2; taken.has(fresh); n++) fresh = `${id}_${n}`;
+  const good = id.replace(/[^a-zA-Z0-9_-]/g, '_') || 'call';
+  let fresh = good;
+  for (let n = 2; taken.has(fresh); n++) fresh = `${good}_${n}`;
   return fresh;
 }

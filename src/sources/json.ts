@@ -1,4 +1,7 @@
-/** JSON of any value: what JSON cannot say is said in words. Never throws. */
+/** Parts that hold each other twice double with each level. */
+const MOST_VALUES = 1_000_000;
+
+/** JSON of any value: what JSON cannot say, and what would be too long, is said in words. Never throws. */
 export function toJson(value: unknown): string {
   if (typeof value !== 'object' && typeof value !== 'string') return inWords(value as bigint | symbol | undefined);
   try {
@@ -12,7 +15,7 @@ function inWords(value: bigint | symbol | undefined): string {
   return String(value);
 }
 
-/** A `toJSON` or a getter threw, or it is nested too deep: the first level, without its methods. */
+/** A `toJSON` or a getter threw, or it is nested too deep or has too many values: the first level, without its methods. */
 function flat(value: unknown): string {
   try {
     const entries = Object.entries(value as object).filter(([, each]) => typeof each !== 'object' && typeof each !== 'function');
@@ -26,7 +29,9 @@ function flat(value: unknown): string {
 function replacer(): (this: unknown, key: string, value: unknown) => unknown {
   const sources: unknown[] = [];
   const written: unknown[] = [];
+  let values = 0;
   return function replace(this: unknown, key: string, value: unknown): unknown {
+    if (++values > MOST_VALUES) throw new RangeError('too many values');
     const source = (this as Record<string, unknown>)[key];
     if (typeof source === 'bigint') return source.toString();
     if (typeof value !== 'object' || value === null || typeof source !== 'object') return value;

@@ -1,4 +1,4 @@
-import { release } from './readIterable.js';
+import { release } from '../core/readIterable.js';
 
 /** Asks for a response. `lastEventId` is empty unless it is to go on where another one ended. */
 export type SseResponder = (signal: AbortSignal, lastEventId: string) => Response | PromiseLike<Response>;

@@ -1,4 +1,5 @@
 import { scoped } from 'rxfleet';
+import { openScopes } from 'rxfleet/testing';
 import { describe, expect, it } from 'vitest';
 import { fake } from '../support/promises.js';
 import { handle, reportOf } from '../support/scopes.js';
@@ -11,6 +12,18 @@ function iterable(next: Step, stop?: Step): AsyncIterable<string> {
 }
 
 describe('async iterables as calls', () => {
+  it('a ReadableStream that is stuck is cancelled at once, which is waited for', () =>
+    fake(async ({ watch, lines, advance }) => {
+      const cancel = (): Promise<void> => new Promise((resolve) => setTimeout(() => (lines.push('cancelled'), resolve()), 3));
+      const stream = new ReadableStream<string>({ pull: () => new Promise<never>(() => {}), cancel });
+      const subscription = watch(scoped((scope) => scope.call(() => stream as unknown as AsyncIterable<string>)));
+      await advance(1);
+      subscription.unsubscribe();
+      expect([stream.locked, openScopes().length]).toEqual([false, 1]);
+      await advance(5);
+      expect([lines, openScopes().length]).toEqual([['cancelled'], 0]);
+    }));
+
   it('pull one value after the other, and complete with the iterator', () =>
     fake(async ({ watch, lines, advance }) => {
       let pulls = 0;

@@ -1,14 +1,15 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A run of the demo, without a terminal. */
+/** A run of the demo. */
 export interface Demo {
   readonly child: ChildProcess;
   stdout: string;
@@ -19,13 +20,28 @@ export interface Demo {
   readonly ended: Promise<number | string | null>;
 }
 
+const MAIN = ['--import', 'tsx', 'examples/dependency-audit/main.ts'];
+const CLEAN = { ANTHROPIC_API_KEY: undefined, ANTHROPIC_BASE_URL: undefined, INIT_CWD: undefined };
+
 export function startDemo(args: readonly string[], env: NodeJS.ProcessEnv = {}): Demo {
-  const inherited = { ...process.env, ANTHROPIC_API_KEY: undefined, ANTHROPIC_BASE_URL: undefined, INIT_CWD: undefined };
-  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/dependency-audit/main.ts', ...args], {
-    cwd: root,
-    env: { ...inherited, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const options = { cwd: root, env: { ...process.env, ...CLEAN, ...env } };
+  return watch(spawn(process.execPath, [...MAIN, ...args], { ...options, stdio: ['ignore', 'pipe', 'pipe'] }));
+}
+
+/** Whether a terminal can be had. */
+export const hasTerminals = process.platform === 'linux' && spawnSync('script', ['--version']).status === 0;
+
+/** A run of the demo in a terminal of its own. What the terminal is like after it is printed last. */
+export function startInTerminal(args: readonly string[], columns = 100, rows = 30): Demo & { press(keys: string): void } {
+  const command = [process.execPath, ...MAIN, ...args].map((word) => `'${word}'`).join(' ');
+  const session = `stty cols ${columns} rows ${rows}; ${command}; code=$?; stty -a | grep -Eo -e '-?(icanon|echo|isig)\\b' | xargs; exit $code`;
+  const { CI: _ci, FORCE_COLOR: _force, ...inherited } = process.env;
+  const env = { ...inherited, ...CLEAN, TERM: 'xterm-256color', NO_COLOR: '1' };
+  const child = spawn('script', ['-qec', session, '/dev/null'], { cwd: root, env, stdio: ['pipe', 'pipe', 'pipe'] });
+  return Object.assign(watch(child), { press: (keys: string) => void child.stdin.write(keys) });
+}
+
+function watch(child: ChildProcessByStdio<Writable | null, Readable, Readable>): Demo {
   const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string | null);
   const demo: Demo = {
     child,

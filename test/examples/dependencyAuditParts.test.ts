@@ -4,8 +4,10 @@ import { defer, from, lastValueFrom, NEVER, of, throwError, toArray, type Observ
 import { CLAUDE_PRICES, costOf, type ScopeReport, type TripRecord } from 'rxfleet';
 import type { MessageParams } from 'rxfleet/agents';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Approvals } from '../../examples/dependency-audit/approvals.js';
 import { Chaos } from '../../examples/dependency-audit/chaos.js';
 import { PackageFiles, PathError } from '../../examples/dependency-audit/files.js';
+import { Findings } from '../../examples/dependency-audit/findings.js';
 import { Fleet } from '../../examples/dependency-audit/fleet.js';
 import { Guards } from '../../examples/dependency-audit/guards.js';
 import { agrees, classifyLicence, isCopyleft } from '../../examples/dependency-audit/licences.js';
@@ -126,6 +128,8 @@ const LIMITS = {
   outputTokens: { limit: 5_000, perMs: 1_000 },
 };
 const guardsFor = (agents: number, microUsd = 100_000): Guards => new Guards({ limits: LIMITS, microUsd, agents });
+/** Nobody is asked anything. */
+const nobody = new Approvals(undefined);
 const listTool = { id: '1', name: 'list_files', input: {}, effect: 'none' } as const;
 const request: MessageParams = { model: 'claude-haiku-5-5', max_tokens: 1_000, messages: [] };
 const fails = (error: Error): Observable<never> => throwError(() => error);
@@ -155,16 +159,17 @@ describe('Guards', () => {
     expect(breakers.get('list_files')?.state).toBe('open');
   });
 
-  it('give each agent a budget of its own', () => {
+  it('give each agent a budget of its own, below that of the agent above', () => {
     const guards = guardsFor(2, 100_000);
-    guards.modelGuard('#1 one');
-    guards.modelGuard('#2 one');
+    const { budget } = guards.forAgent('#1 one');
+    guards.forAgent('#1 below', budget);
+    guards.forAgent('#2 one');
     expect(guards.budget.snapshot().children).toMatchObject([
-      { name: '#1 one', microUsd: { limit: 50_000 } },
+      { name: '#1 one', microUsd: { limit: 50_000 }, children: [{ name: '#1 below', microUsd: { limit: 25_000 } }] },
       { name: '#2 one', microUsd: { limit: 50_000 } },
     ]);
     const alone = guardsFor(1, 100_000);
-    alone.modelGuard('#1 one');
+    alone.forAgent('#1 one');
     expect(alone.budget.snapshot().children).toMatchObject([{ microUsd: { limit: 100_000 } }]);
   });
 });
@@ -177,7 +182,7 @@ describe('Savings', () => {
   it('count whom a pause holds back, and not who caused it', () => {
     const guards = guardsFor(3);
     const savings = new Savings(guards);
-    const guard = guards.modelGuard('#1 one');
+    const guard = guards.forAgent('#1 one').modelGuard;
     failsOnce(of(reply)).pipe(guard(request)).subscribe();
     for (let i = 0; i < 4; i++) of(reply).pipe(guard(request)).subscribe();
     vi.advanceTimersByTime(500);
@@ -194,7 +199,7 @@ describe('Savings', () => {
   it('close the books on the money, whatever becomes of a request', () => {
     const guards = guardsFor(3);
     const savings = new Savings(guards);
-    const guard = guards.modelGuard('#1 one');
+    const guard = guards.forAgent('#1 one').modelGuard;
     of(reply).pipe(guard(request)).subscribe();
     NEVER.pipe(guard(request)).subscribe().unsubscribe();
     fails(Object.assign(new Error('no'), { status: 400 }))
@@ -218,7 +223,7 @@ describe('Savings', () => {
     expect(savings).toMatchObject({ stopped: 2, breakers: { admitted: 5, refused: 1, ended: { failed: 3, cancelled: 2 } } });
     expect([...savings.trips]).toEqual([['list_files', 1]]);
     of({ type: 'message', usage: { input_tokens: 10, output_tokens: 960 } })
-      .pipe(guards.modelGuard('#1 one')(request))
+      .pipe(guards.forAgent('#1 one').modelGuard(request))
       .subscribe();
     expect(savings.alerts.map(({ path, fraction }) => [path.length, fraction])).toEqual([
       [2, 0.8],
@@ -230,7 +235,15 @@ describe('Savings', () => {
 
 describe('fleetReport', () => {
   const report: ScopeReport = { fulfilled: 0, outcomes: [], errors: [], late: [], abandoned: [] };
-  const ending = { report, server: undefined, sockets: 0, openScopes: 0 };
+  const tally = { asked: 0, approved: 0, denied: 0, expired: 0, withdrawn: 0 };
+  const ending = {
+    report,
+    approvals: { tally, automatic: 0 },
+    findings: new Findings(undefined),
+    server: undefined,
+    sockets: 0,
+    openScopes: 0,
+  };
 
   it('says what of the money is assumed, and what of the trips is missing', () => {
     const money = { spent: 300_000, uncertain: 20_000, limit: 500_000 };
@@ -292,12 +305,12 @@ describe('frame', () => {
     [40, 20],
   ])('fits into %i × %i', (columns, rows) => {
     const fleet = new Fleet(packages, () => 1234);
-    for (let i = 0; i < 30; i++) fleet.started(i);
+    for (let i = 0; i < 30; i++) fleet.started(fleet.agent(i), ['audit', `${i}`]);
     for (let i = 0; i < 10; i++)
       fleet.ended({ index: i, status: 'failed', reason: new Error('a reason that is longer than any line '.repeat(5)) });
     const guards = guardsFor(40);
     for (const breaker of guards.breakers.values()) breaker.trip();
-    const scene = { fleet, guards, title: 'A title that is much longer than forty columns are wide' };
+    const scene = { fleet, guards, approvals: nobody, title: 'A title that is much longer than forty columns are wide' };
     const lines = frame(scene, { said: ['SIGINT: cancelling …'], trips: [trip], columns, rows }).split('\n');
     expect(lines.length).toBeLessThan(rows);
     for (const line of lines) expect(line.length).toBeLessThan(columns);
@@ -308,7 +321,10 @@ describe('frame', () => {
     vi.useFakeTimers();
     const guards = guardsFor(40);
     const rows = (): string => {
-      const picture = frame({ fleet: new Fleet(packages), guards, title: '' }, { said: [], trips: [trip], columns: 80, rows: 24 });
+      const picture = frame(
+        { fleet: new Fleet(packages), guards, approvals: nobody, title: '' },
+        { said: [], trips: [trip], columns: 80, rows: 24 },
+      );
       return `\n${picture.split('\n').slice(6, 11).join('\n')}\n`;
     };
     expect(rows()).toMatchInlineSnapshot(`
@@ -320,7 +336,7 @@ describe('frame', () => {
       trips   1  list_files: Tripped. Tripped. Tripped. Tripped. Tripped. Tripped…
       "
     `);
-    const guard = guards.modelGuard('#1 one');
+    const guard = guards.forAgent('#1 one').modelGuard;
     failsOnce(NEVER).pipe(guard(request)).subscribe();
     NEVER.pipe(guard(request)).subscribe();
     guards.breakers.get('read_licence')?.trip();

@@ -150,6 +150,12 @@ describe('toToolResult', () => {
     expect(await textOf({ ...who, type: 'cancelled', ran, effect, reason })).toBe(expected);
   });
 
+  it('does not write out what has too many parts', async () => {
+    let output: unknown = 1;
+    for (let i = 0; i < 60; i++) output = [output, output];
+    expect(await textOf({ ...who, type: 'result', output: { output, note: 'large' } })).toBe('{"note":"large"}');
+  });
+
   it('says what each of several errors says', async () => {
     const error = new AggregateError([new Error('no route'), new TypeError('bad'), 'odd'], 'All promises were rejected');
     const event: ToolEvent = { ...who, type: 'failed', phase: 'run', error, effect: 'none' };
