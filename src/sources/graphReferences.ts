@@ -1,6 +1,6 @@
 import { InvalidCallError, UnknownReferenceError } from './graphErrors.js';
 import { Copier, isPlain, OutputParts } from './graphOutput.js';
-import { toJson } from './json.js';
+import { MOST_NESTED, toJson } from './json.js';
 
 /** `id.path.to[0]`, taken apart. */
 export interface Reference {
@@ -10,8 +10,6 @@ export interface Reference {
   readonly path: readonly string[];
 }
 
-/** Nested deeper an input could not be written out again; something that contains itself is as deep as can be. */
-const MOST_NESTED = 200;
 /** Characters of one reference. What is longer is text. */
 const MOST_REFERENCE = 1000;
 /** Characters that references may write into one input: outputs that repeat each other grow fast. */

@@ -1,3 +1,6 @@
+/** What is nested deeper could not be written out again. */
+export const MOST_NESTED = 200;
+
 /** Parts that hold each other twice double with each level. */
 const MOST_VALUES = 1_000_000;
 

@@ -1,4 +1,5 @@
 import type Anthropic from '@anthropic-ai/sdk';
+import { MOST_NESTED } from './json.js';
 
 type Message = Anthropic.Messages.Message;
 type StreamEvent = Anthropic.Messages.RawMessageStreamEvent;
@@ -123,9 +124,6 @@ function closeBlock(open: OpenBlock | undefined): void {
   open.block = { ...open.block, input: strictly(open.json)?.value ?? {} };
 }
 
-/** What is nested deeper could not be written out again. */
-const MOST_NESTED = 200;
-
 function nesting(json: string): number {
   let deepest = 0;
   let depth = 0;
@@ -138,7 +136,8 @@ function nesting(json: string): number {
 
 /** Undefined if it is no JSON, or nested too deep. */
 function strictly(json: string): { readonly value: unknown } | undefined {
-  if (nesting(json) > MOST_NESTED) return undefined;
+  // What is shorter cannot be nested deeper and be JSON.
+  if (json.length > 2 * MOST_NESTED && nesting(json) > MOST_NESTED) return undefined;
   try {
     return { value: JSON.parse(json) as unknown };
   } catch {

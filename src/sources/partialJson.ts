@@ -1,3 +1,5 @@
+import { MOST_NESTED } from './json.js';
+
 export type JsonKind = 'object' | 'array' | 'string' | 'number' | 'boolean' | 'null';
 
 /** Is told what a text of JSON says while it comes. */
@@ -15,9 +17,6 @@ export interface JsonListener {
 }
 
 type State = 'value' | 'first' | 'firstKey' | 'key' | 'colon' | 'next' | 'string' | 'number' | 'word' | 'whole' | 'broken';
-
-/** As deep as the input of a call may be nested. */
-export const MOST_NESTED = 200;
 
 const ESCAPED: Readonly<Record<string, string>> = { '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' };
 const WORDS = [

@@ -1,4 +1,5 @@
-import { MOST_NESTED, type JsonKind, type JsonListener } from './partialJson.js';
+import { MOST_NESTED } from './json.js';
+import type { JsonKind, JsonListener } from './partialJson.js';
 import type { Shape } from './partialShape.js';
 
 const NOTHING = Symbol('nothing to show');
