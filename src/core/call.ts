@@ -19,10 +19,11 @@ export class CallObservable<T> extends DirectObservable<T> {
     readonly fn: CallFunction<T>,
     readonly options?: CallOptions | undefined,
   ) {
-    super((sink) => this.open(sink));
+    super(openCall);
   }
 
-  private open(sink: Sink<T>): void {
+  /** @internal */
+  open(sink: Sink<T>): void {
     const home = enclosing(this.given);
     const refusal = home.refusal();
     if (refusal !== undefined) return sink.error(refusal.error);
@@ -37,6 +38,10 @@ export class CallObservable<T> extends DirectObservable<T> {
     this.latest = lease;
     lease.run(this.fn);
   }
+}
+
+function openCall<T>(this: DirectObservable<T>, sink: Sink<T>): void {
+  (this as CallObservable<T>).open(sink);
 }
 
 export function labelOf(fn: { readonly name: string }, options: CallOptions | undefined): string {

@@ -12,9 +12,14 @@ export interface RelayTarget<T> extends Observer<T> {
 
 /** An Observable of ours. Our own records subscribe to it with `begin`, without a Subscriber in between. */
 export class DirectObservable<T> extends Observable<T> {
-  constructor(readonly begin: (sink: Sink<T>) => void) {
-    super((subscriber) => begin(subscriber));
+  /** `begin` is called as a method: one function can serve all instances of a class. */
+  constructor(readonly begin: (this: DirectObservable<T>, sink: Sink<T>) => void) {
+    super(subscribeDirectly);
   }
+}
+
+function subscribeDirectly<T>(this: Observable<T>, subscriber: Subscriber<T>): void {
+  (this as DirectObservable<T>).begin(subscriber);
 }
 
 /** Gives a sink its subscription, before anything is emitted. A Subscriber may be of another copy of rxjs. */

@@ -59,6 +59,8 @@ export class ApprovalBook<R, W> {
     private readonly limits: BookLimits,
     /** Whether two requests ask for the same: a key alone may come from outside. */
     private readonly same: (one: R, other: R) => boolean = () => true,
+    /** Is told what is thrown away because its id or key came again for something else. */
+    private readonly onUseless: (entry: Entry<R, W>) => void = () => {},
   ) {}
 
   get size(): number {
@@ -79,6 +81,17 @@ export class ApprovalBook<R, W> {
     return this.waiting.values();
   }
 
+  /** This id, or one like it where another request has it. */
+  free(id: string | undefined, key: string | undefined): string | undefined {
+    const isFree = (name: string): boolean => {
+      const taken = this.waiting.get(name);
+      return taken === undefined || (taken.waiter === undefined && taken.key === key);
+    };
+    let free = id;
+    for (let n = 2; free !== undefined && !isFree(free); n++) free = `${id}-${n}`;
+    return free;
+  }
+
   find(id: string): Entry<R, W> | undefined {
     return this.waiting.get(id);
   }
@@ -97,7 +110,7 @@ export class ApprovalBook<R, W> {
     if (under?.waiter !== undefined) return undefined;
     const left = this.leftFor(key ?? id, request);
     if (left?.decision !== undefined) return left;
-    if (under !== undefined && under !== left) this.remove(under);
+    if (under !== undefined && under !== left) this.discard(under);
     if (left !== undefined) return this.join(left, { id, request, key, waiter, dueAt });
     const entry = new Entry(id ?? this.number(), request, key, waiter, now, dueAt);
     this.waiting.set(entry.id, entry);
@@ -159,10 +172,16 @@ export class ApprovalBook<R, W> {
   private leftFor(key: string | undefined, request: R): Entry<R, W> | undefined {
     for (const entry of (key === undefined ? undefined : this.left.get(key)) ?? []) {
       const fits = this.same(entry.request, request);
-      if (!fits || entry.decision !== undefined) this.remove(entry);
+      if (!fits) this.discard(entry);
+      else if (entry.decision !== undefined) this.remove(entry);
       if (fits) return entry;
     }
     return undefined;
+  }
+
+  private discard(entry: Entry<R, W>): void {
+    this.remove(entry);
+    this.onUseless(entry);
   }
 
   private join(entry: Entry<R, W>, { id, request, key, waiter }: Asked<R, W>): Entry<R, W> {

@@ -12,7 +12,7 @@ import { checkCount, checkMs, refuse, type GateOptions } from './checks.js';
 import { ApprovalDeniedError, ApprovalExpiredError, BadAskError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { GateBase, guarded } from './gateBase.js';
-import { Turn } from './turn.js';
+import { Visit } from './visit.js';
 
 export type { ApprovalRequest, EditableRequest, PendingApproval } from './approvalRequest.js';
 
@@ -39,10 +39,12 @@ const WHO = 'ApprovalGate';
 interface Answer {
   page: Page | undefined;
   decision: Decision | undefined;
+  /** Of the request: with whoever asked it goes, for it may hold on to much. */
+  readonly isOver: (() => boolean) | undefined;
 }
 
-type ApprovalTurn = Turn<Answer, never, unknown>;
-type Page = Entry<StandingRequest, ApprovalTurn>;
+type ApprovalVisit = Visit<Answer, never, unknown>;
+type Page = Entry<StandingRequest, ApprovalVisit>;
 
 /**
  * Calls that wait for a person. Each request has an id of its own, and they are decided in any order.
@@ -59,9 +61,12 @@ type Page = Entry<StandingRequest, ApprovalTurn>;
  *
  * One timer serves all due times. Bad options throw TypeError or RangeError.
  */
-export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unknown> implements Gate<ApprovalAsk, unknown> {
-  private readonly book: ApprovalBook<StandingRequest, ApprovalTurn>;
+export class ApprovalGate extends GateBase<ApprovalSnapshot, ApprovalVisit> implements Gate<ApprovalAsk, unknown> {
+  private readonly book: ApprovalBook<StandingRequest, ApprovalVisit>;
   private readonly expiresMs: number;
+  /** Of what keys belong to. */
+  private readonly owners = new WeakMap<object, number>();
+  private numbered = 0;
 
   constructor(options: ApprovalGateOptions = {}) {
     super(WHO, 'approval', options);
@@ -70,7 +75,9 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unkn
     checkMs(WHO, 'keepMs', keepMs, 0, true);
     checkCount(WHO, 'maxKept', maxKept, 0);
     this.expiresMs = expiresMs;
-    this.book = new ApprovalBook<StandingRequest, ApprovalTurn>(this.name, { keepMs, maxKept }, sameRequest);
+    const onUseless = (page: Page): void =>
+      this.tellDropped(page, page.decision === undefined ? 'request' : 'decision', 'its id came again for something else');
+    this.book = new ApprovalBook<StandingRequest, ApprovalVisit>(this.name, { keepMs, maxKept }, sameRequest, onUseless);
   }
 
   /** What waits for a decision, in the order in which it was asked; `state$` tells when it changes. */
@@ -102,15 +109,20 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unkn
     checkRequest(ask, (what, range, got) => {
       throw new BadAskError(this.name, what, range, got);
     });
-    const { id, keep = false, expiresMs = this.expiresMs } = ask;
+    const { isOver, onAsked, owner, ...kept } = ask;
+    const { id, keep = false, expiresMs = this.expiresMs, idTaken } = kept;
     const now = this.timer.now();
-    const turn: ApprovalTurn = new Turn(this, call, caller, { page: undefined, decision: undefined });
-    const request = { ...ask, path: call.scope.path };
-    const key = keep === true ? id : keep === false ? undefined : keep;
-    const page = this.book.ask({ id, request, key, waiter: turn, dueAt: now + expiresMs }, now);
+    const visit: ApprovalVisit = new Visit(this, call, caller, { page: undefined, decision: undefined, isOver });
+    const request = { ...kept, path: call.scope.path };
+    const key = keep === true ? id : keep === false ? undefined : `${this.numberOf(owner)}${keep}`;
+    const asked = { request, key, waiter: visit, dueAt: now + expiresMs };
+    const page = this.book.ask({ ...asked, id: idTaken === 'another' ? this.book.free(id, key) : id }, now);
     if (page === undefined) throw new BadAskError(this.name, 'id', 'one that nobody waits under', id);
-    if (page.decision === undefined) return this.wait(turn, page, now);
-    this.answer(turn, page, page.decision);
+    if (page.decision === undefined) {
+      onAsked?.(page.id);
+      return this.wait(visit, page, now);
+    }
+    this.answer(visit, page, page.decision);
     return nothing;
   }
 
@@ -119,16 +131,16 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unkn
   }
 
   /** @internal Approved, but never started: a request that is kept need not be decided again. */
-  override ended({ hold: { page, decision } }: ApprovalTurn, { started }: CallEnd): void {
+  override ended({ hold: { page, decision, isOver } }: ApprovalVisit, { started }: CallEnd): void {
     if (started || page?.key === undefined || decision === undefined || this.disposed) return;
-    if (page.request.isOver?.() === true) return;
+    if (isOver?.() === true) return;
     page.waiter = undefined;
     this.tellDropped(this.book.remember(page, decision, this.timer.now()), 'decision');
   }
 
   /** @internal */
-  override left(turn: ApprovalTurn, end: CallEnd): void {
-    if (this.live.remove(turn)) this.tellSettled(turn, end);
+  override left(visit: ApprovalVisit, end: CallEnd): void {
+    if (this.live.remove(visit)) this.tellSettled(visit, end);
   }
 
   protected override onWake(): void {
@@ -142,20 +154,27 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unkn
     for (const { waiter } of waiting) if (waiter !== undefined) this.refuse(waiter.call, waiter.caller, error());
   }
 
-  private wait(turn: ApprovalTurn, page: Page, now: number): Withdraw {
-    turn.since = now;
+  private numberOf(owner: object | undefined): string {
+    if (owner === undefined) return '';
+    let number = this.owners.get(owner);
+    if (number === undefined) this.owners.set(owner, (number = ++this.numbered));
+    return `${number} `;
+  }
+
+  private wait(visit: ApprovalVisit, page: Page, now: number): Withdraw {
+    visit.since = now;
     this.arm();
     if (this.watched) {
       const { path } = page.request;
       this.tell({ type: 'queued', path, waiting: this.book.size });
       this.tell({ type: 'approval', id: page.id, path, outcome: 'asked' });
     }
-    return () => this.withdraw(turn, page);
+    return () => this.withdraw(visit, page);
   }
 
-  private withdraw(turn: ApprovalTurn, page: Page): void {
-    if (page.waiter !== turn || !this.book.has(page)) return;
-    if (page.request.isOver?.() === true) page.key = undefined;
+  private withdraw(visit: ApprovalVisit, page: Page): void {
+    if (page.waiter !== visit || !this.book.has(page)) return;
+    if (visit.hold.isOver?.() === true) page.key = undefined;
     const dropped = this.book.leave(page);
     this.arm();
     if (this.watched) this.tell({ type: 'withdrawn', path: page.request.path });
@@ -173,12 +192,12 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unkn
     return true;
   }
 
-  private answer(turn: ApprovalTurn, page: Page, decision: Decision): void {
-    const { call, caller, hold } = turn;
+  private answer(visit: ApprovalVisit, page: Page, decision: Decision): void {
+    const { call, caller, hold } = visit;
     if (decision.kind === 'denied') return this.refuse(call, caller, new ApprovalDeniedError(this.name, page.id, decision.reason));
     hold.page = page;
     hold.decision = decision;
-    guarded(this.scheduler, () => this.pass(turn, decision.input));
+    guarded(this.scheduler, () => this.pass(visit, decision.input));
   }
 
   private expired({ id, request, waiter, dueAt, askedAt }: Page): void {
@@ -193,8 +212,8 @@ export class ApprovalGate extends GateBase<ApprovalSnapshot, Answer, never, unkn
     else this.timer.stop();
   }
 
-  private tellDropped(page: Page | undefined, what: string): void {
+  private tellDropped(page: Page | undefined, what: string, why = 'too many are kept'): void {
     if (page === undefined) return;
-    this.tell({ type: 'note', path: page.request.path, note: `dropped ${what} "${page.id}": too many are kept`, amount: 1, unit: what });
+    this.tell({ type: 'note', path: page.request.path, note: `dropped ${what} "${page.id}": ${why}`, amount: 1, unit: what });
   }
 }

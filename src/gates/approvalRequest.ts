@@ -48,9 +48,15 @@ export type ApprovalAsk = ApprovalRequest & {
   readonly validate?: ((edited: unknown) => unknown) | undefined;
   /** Whether nobody will ask for it again, so that it is not kept: looked at when whoever asked has left. */
   readonly isOver?: (() => boolean) | undefined;
+  /** What its key belongs to: it is the same only of the same. */
+  readonly owner?: object | undefined;
+  /** Ids come from models: where somebody else's request has this one, it goes by another. */
+  readonly idTaken?: 'another' | undefined;
+  /** Is told the id under which somebody is asked. */
+  readonly onAsked?: ((id: string) => void) | undefined;
 };
 /** What it keeps of it. */
-export type StandingRequest = ApprovalAsk & { readonly path: readonly string[] };
+export type StandingRequest = Omit<ApprovalAsk, 'isOver' | 'onAsked' | 'owner'> & { readonly path: readonly string[] };
 type StandingPage = Pick<Entry<StandingRequest, unknown>, 'id' | 'request' | 'waiter' | 'askedAt' | 'dueAt'>;
 
 /** Hands whatever is wrong with a request to `bad`. */

@@ -1,7 +1,7 @@
 import { defaultRandom } from '../core/random.js';
 import { DEFAULT_OPEN_MS } from './breakerState.js';
 import { ConsecutiveWindow, CountWindow, TimeWindow, type BreakerWindow } from './breakerWindow.js';
-import { checkBoolean, checkCount, checkMs, checkRate, refuse, type GateOptions } from './checks.js';
+import { checkBoolean, checkCount, checkMs, checkObject, checkRate, refuse, type GateOptions } from './checks.js';
 import { BadAskError } from './errors.js';
 import type { ErrorKind } from './classifyError.js';
 import { checkChoice, checkFunction } from '../core/options.js';
@@ -87,7 +87,7 @@ export function checkCircuitAsk<T>(who: string, { classify, isFailureResult, can
 
 export function makeWindow({ failures = 5, window }: CircuitBreakerOptions): BreakerWindow {
   if (window === undefined) return new ConsecutiveWindow(failures);
-  if (typeof window !== 'object' || window === null) refuse(TypeError, WHO, 'window', 'an object', window);
+  checkObject(WHO, 'window', window);
   const { kind, size, min, rate, slowMs = Infinity, slowRate = 1 } = window;
   checkChoice(WHO, 'window.kind', kind, ['count', 'time']);
   checkCount(WHO, 'window.size', size, 1);

@@ -1,6 +1,6 @@
 /** What somebody who waits asks for. */
 export interface Backlogged {
-  readonly hold: { readonly costs: readonly number[] };
+  readonly costs: readonly number[];
   readonly priority: number;
   readonly key: string | undefined;
 }
@@ -28,7 +28,7 @@ export class BucketBacklog {
     this.total = new Sum(limits);
   }
 
-  add({ hold: { costs }, priority, key }: Backlogged): void {
+  add({ costs, priority, key }: Backlogged): void {
     let level = this.lanes.get(priority);
     if (level === undefined) this.lanes.set(priority, (level = new Map<string | undefined, Sum>()));
     let lane = level.get(key);
@@ -37,7 +37,7 @@ export class BucketBacklog {
     this.total.add(costs, 1);
   }
 
-  remove({ hold: { costs }, priority, key }: Backlogged): void {
+  remove({ costs, priority, key }: Backlogged): void {
     const level = this.lanes.get(priority);
     const lane = level?.get(key);
     lane?.add(costs, -1);
@@ -57,7 +57,7 @@ export class BucketBacklog {
    * key of its priority as many as take turns with its own, at their average cost.
    */
   upTo(newcomer: Backlogged): number[] {
-    const sum = [...newcomer.hold.costs];
+    const sum = [...newcomer.costs];
     for (const [priority, level] of this.lanes) {
       if (priority < newcomer.priority) continue;
       const turns = priority > newcomer.priority ? Infinity : (level.get(newcomer.key)?.count ?? 0) + 1;

@@ -31,19 +31,19 @@ export class BucketBounds {
   /** Nobody gives way in vain. */
   room<W extends Backlogged>(newcomer: W, line: Line<W>): Room<W> {
     const victims: W[] = [];
-    const freed = newcomer.hold.costs.map(() => 0);
+    const freed = newcomer.costs.map(() => 0);
     const excess = this.excess(newcomer, 0, freed);
     if (excess === undefined) return { excess, victims };
     if (!this.plan.dropOldest) return { excess, victims: undefined };
     for (const waiter of this.droppable(newcomer, line)) {
       victims.push(waiter);
-      for (let i = 0; i < freed.length; i++) freed[i] = (freed[i] as number) + (waiter.hold.costs[i] as number);
+      for (let i = 0; i < freed.length; i++) freed[i] = (freed[i] as number) + (waiter.costs[i] as number);
       if (this.excess(newcomer, victims.length, freed) === undefined) return { excess, victims };
     }
     return { excess, victims: undefined };
   }
 
-  private excess({ hold: { costs } }: Backlogged, without: number, freed: readonly number[]): Excess | undefined {
+  private excess({ costs }: Backlogged, without: number, freed: readonly number[]): Excess | undefined {
     const { maxQueue, maxQueueCosts } = this.plan;
     const { count, costs: sums } = this.backlog.total;
     if (count - without >= maxQueue) return { what: 'calls', limit: maxQueue, waiting: count };

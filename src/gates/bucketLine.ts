@@ -7,35 +7,38 @@ import { left } from './bucketSnapshot.js';
 import { checkNumber } from './checks.js';
 import { RateLimitQueueFullError, RateLimitWaitError } from './errors.js';
 import type { OnBucketCancel } from './bucketUse.js';
-import type { Withdraw } from './gate.js';
+import type { Call, Caller, Withdraw } from './gate.js';
 import { LineGate } from './gateBase.js';
-import type { Turn } from './turn.js';
+import { type Keeper, Visit } from './visit.js';
 
-/** What a call pays, and what it has used so far. */
-export class Share {
-  /** It waits, and the backlog counts it. */
-  queued = false;
+/** A call that pays: what it costs, and what it has used so far. */
+export class BucketVisit extends Visit<undefined, BucketCost> {
   reported: readonly (number | undefined)[] | undefined = undefined;
   /** Limits whose level was taken over from a server that had counted this call: nothing is paid back there. */
   counted: Set<number> | undefined = undefined;
 
   constructor(
+    bucket: Keeper<never>,
+    call: Call,
+    caller: Caller<void, BucketCost>,
     readonly costs: readonly number[],
     readonly onCancel: OnBucketCancel,
-  ) {}
+    priority: number,
+    key: string | undefined,
+  ) {
+    super(bucket, call, caller, undefined, priority, key);
+  }
 }
 
-export type BucketTurn = Turn<Share, BucketCost>;
-
 /** The line in front of a bucket: how many may wait, for how long, and until when nobody is let in. */
-export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, BucketCost> {
+export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, BucketVisit> {
   protected readonly plan: BucketPlan;
   protected readonly limits: BucketLimits;
   protected readonly backlog: BucketBacklog;
   protected pausedUntil: number = -Infinity;
   private readonly bounds: BucketBounds;
   /** Those who had to give way, until they are told. */
-  private dropped: { readonly waiter: BucketTurn; readonly error: Error }[] = [];
+  private dropped: { readonly waiter: BucketVisit; readonly error: Error }[] = [];
 
   constructor(
     private readonly who: string,
@@ -59,8 +62,8 @@ export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, Buc
   }
 
   /** After `now`. */
-  protected fits(waiter: BucketTurn): boolean {
-    return this.pausedUntil === -Infinity && this.limits.fits(waiter.hold.costs);
+  protected fits(waiter: BucketVisit): boolean {
+    return this.pausedUntil === -Infinity && this.limits.fits(waiter.costs);
   }
 
   override pump(): void {
@@ -69,20 +72,17 @@ export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, Buc
   }
 
   /** Lets a newcomer in, or has it wait. */
-  protected lineUp(waiter: BucketTurn): Withdraw {
+  protected lineUp(waiter: BucketVisit): Withdraw {
     const withdraw = this.admit(waiter);
     this.tellDropped();
-    if (!waiter.hold.queued) return withdraw;
-    return () => {
-      if (this.leave(waiter)) withdraw();
-    };
+    return withdraw;
   }
 
   protected override dueAt(): number {
     return Math.min(this.headDueAt(), this.expiresAt());
   }
 
-  protected override refusal(waiter: BucketTurn): Error | undefined {
+  protected override refusal(waiter: BucketVisit): Error | undefined {
     const { name, plan } = this;
     const { excess, victims } = this.bounds.room(waiter, this.line);
     const full = (): Error => {
@@ -93,10 +93,19 @@ export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, Buc
     const waitMs = plan.maxWaitMs === Infinity ? 0 : this.projectedMs(waiter, victims);
     if (waitMs > plan.maxWaitMs) return new RateLimitWaitError(name, plan.maxWaitMs, waitMs);
     const errors = victims.map(full);
-    victims.forEach((victim, i) => this.drop(victim, errors[i] as Error));
-    this.backlog.add(waiter);
-    waiter.hold.queued = true;
+    victims.forEach((waiter, i) => {
+      this.remove(waiter);
+      this.dropped.push({ waiter, error: errors[i] as Error });
+    });
     return undefined;
+  }
+
+  protected override joined(waiter: BucketVisit): void {
+    this.backlog.add(waiter);
+  }
+
+  protected override gone(waiter: BucketVisit): void {
+    this.backlog.remove(waiter);
   }
 
   /** Who fits now goes in; who has still waited too long is refused. */
@@ -104,18 +113,13 @@ export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, Buc
     this.pump();
     if (this.expiresAt() > this.timer.now()) return;
     for (let { oldest } = this.line; oldest !== undefined && this.expiresAt() <= this.timer.now(); { oldest } = this.line) {
-      const dueAt = Math.max(this.pausedUntil, this.limits.dueAt(oldest.hold.costs));
+      const dueAt = Math.max(this.pausedUntil, this.limits.dueAt(oldest.costs));
       this.expel(oldest, new RateLimitWaitError(this.name, this.plan.maxWaitMs, left(dueAt, this.now())));
       // Whom it held up may go in now, even at the last moment.
       this.pump();
     }
     this.timer.stop();
     this.pump();
-  }
-
-  protected override expel(waiter: BucketTurn, error: Error): void {
-    this.leave(waiter);
-    super.expel(waiter, error);
   }
 
   protected refilled(): number {
@@ -137,7 +141,7 @@ export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, Buc
   /** When the next call may go. */
   protected headDueAt(): number {
     let due = Infinity;
-    for (const { hold } of this.line.heads()) due = Math.min(due, this.limits.dueAt(hold.costs));
+    for (const { costs } of this.line.heads()) due = Math.min(due, this.limits.dueAt(costs));
     return Math.max(due, this.pausedUntil);
   }
 
@@ -148,24 +152,10 @@ export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, Share, Buc
   }
 
   /** How long a newcomer would wait for what waits now, but for those who give way. */
-  private projectedMs(waiter: BucketTurn, without: readonly BucketTurn[]): number {
+  private projectedMs(waiter: BucketVisit, without: readonly BucketVisit[]): number {
     const costs = this.backlog.upTo(waiter);
-    for (const each of without) for (let i = 0; i < costs.length; i++) costs[i] = (costs[i] as number) - (each.hold.costs[i] as number);
+    for (const each of without) for (let i = 0; i < costs.length; i++) costs[i] = (costs[i] as number) - (each.costs[i] as number);
     return left(Math.max(this.pausedUntil, this.limits.dueAt(costs)), this.now());
-  }
-
-  /** Whether it waited. */
-  protected leave(waiter: BucketTurn): boolean {
-    const { queued } = waiter.hold;
-    if (queued) this.backlog.remove(waiter);
-    waiter.hold.queued = false;
-    return queued;
-  }
-
-  private drop(waiter: BucketTurn, error: Error): void {
-    this.leave(waiter);
-    this.line.remove(waiter);
-    this.dropped.push({ waiter, error });
   }
 
   /** After the newcomer has its place: whoever is told may call back in. */

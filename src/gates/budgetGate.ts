@@ -3,23 +3,23 @@ import { type Bill, billOf, type Charged } from './budgetCharge.js';
 import { askAmounts, readAsk } from './budgetLimits.js';
 import { BudgetLine } from './budgetLine.js';
 import type { BudgetSnapshot } from './budgetPicture.js';
-import { type BudgetAsk, type BudgetTurn, Stake } from './budgetStake.js';
+import { type BudgetAsk, type BudgetVisit, Stake } from './budgetStake.js';
 import type { GateOptions } from './checks.js';
 import { BudgetExceededError, BudgetTrippedError, ReentrantAcquireError, ResourceDisposedError } from './errors.js';
 import type { GateEventBody } from './events.js';
 import { type Call, type CallEnd, type Caller, type Gate, nothing, type Withdraw } from './gate.js';
 import { GateBase, guarded, revokeAll } from './gateBase.js';
 import type { Finding, LedgerNode, Shortage } from './ledger.js';
-import { Turn } from './turn.js';
+import { Visit } from './visit.js';
 
 const NO_BILL: Bill = { spent: NOTHING, uncertain: NOTHING, missing: [] };
 
 /** How calls pass a node of a budget: what is asked, who waits, what is told. One line, and one list of calls in flight, for the tree. */
-export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged> implements Gate<BudgetAsk, void, Charged> {
+export abstract class BudgetGate extends GateBase<BudgetSnapshot, BudgetVisit> implements Gate<BudgetAsk, void, Charged> {
   protected abstract readonly ledger: LedgerNode;
   protected readonly root: BudgetGate;
   /** Of the whole tree. */
-  protected readonly line: BudgetLine<BudgetTurn>;
+  protected readonly line: BudgetLine<BudgetVisit>;
   protected inFlight = 0;
   protected waiting = 0;
   protected stopped: { readonly reason: unknown } | undefined = undefined;
@@ -48,10 +48,10 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
   }
 
   enter(ask: BudgetAsk, call: Call, caller: Caller<void, Charged>): Withdraw {
-    const turn = new Turn(this, call, caller, new Stake(askAmounts(this.name, ask.estimate, this.ledger), ask));
-    const refusal = this.closed() ?? this.admit(turn);
+    const visit = new Visit(this, call, caller, new Stake(askAmounts(this.name, ask.estimate, this.ledger), ask));
+    const refusal = this.closed() ?? this.admit(visit);
     if (refusal !== undefined) this.refuse(call, caller, refusal);
-    return turn.hold.place === undefined ? nothing : () => this.withdraw(turn);
+    return visit.hold.place === undefined ? nothing : () => this.withdraw(visit);
   }
 
   // Getting in
@@ -65,51 +65,51 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
   }
 
   /** Grants it or puts it in the line; returns why neither is possible. */
-  private admit(turn: BudgetTurn): Error | undefined {
+  private admit(visit: BudgetVisit): Error | undefined {
     const { ledger, line } = this;
-    const { amounts, ask } = turn.hold;
-    if (ask.chargeId !== undefined && ledger.charged.has(ask.chargeId)) return this.grant(turn);
+    const { amounts, ask } = visit.hold;
+    if (ask.chargeId !== undefined && ledger.charged.has(ask.chargeId)) return this.grant(visit);
     const obstacle = line.obstacle(ledger, amounts);
-    if (obstacle === undefined) return this.grant(turn);
+    if (obstacle === undefined) return this.grant(visit);
     const never = ledger.shortage(amounts, true);
     if (never !== undefined) return this.exceeded(never);
-    if (ask.onExceed === 'wait') return this.queue(turn, obstacle);
+    if (ask.onExceed === 'wait') return this.queue(visit, obstacle);
     return this.exceeded(ledger.shortage(amounts) ?? obstacle.books(undefined, amounts), line.countAt(obstacle));
   }
 
-  private queue(turn: BudgetTurn, obstacle: LedgerNode): Error | undefined {
-    const { call, hold } = turn;
+  private queue(visit: BudgetVisit, obstacle: LedgerNode): Error | undefined {
+    const { call, hold } = visit;
     for (let node: BudgetGate | undefined = this; node !== undefined; node = node.above) {
       const holder = call.heldAbove(node);
       if (holder !== undefined) return new ReentrantAcquireError(node.name, call.scope.path, holder);
     }
-    turn.since = this.timer.now();
-    hold.place = this.line.join(turn, this.ledger, hold.amounts, obstacle);
+    visit.since = this.timer.now();
+    hold.place = this.line.join(visit, this.ledger, hold.amounts, obstacle);
     this.count(0, 1);
-    this.tellQueued(turn, this.line.length);
+    this.tellQueued(visit, this.line.length);
     return undefined;
   }
 
-  private grant(turn: BudgetTurn): undefined {
-    const { hold } = turn;
+  private grant(visit: BudgetVisit): undefined {
+    const { hold } = visit;
     hold.reservation = this.ledger.take(hold.amounts, hold.ask.chargeId);
     this.count(1, 0);
-    this.pass(turn);
+    this.pass(visit);
   }
 
   private exceeded(shortage: Shortage, waiting = 0): BudgetExceededError {
     return new BudgetExceededError(this.name, shortage.node.path, { ...shortage, waiting });
   }
 
-  private withdraw(turn: BudgetTurn): void {
-    if (!this.leave(turn)) return;
+  private withdraw(visit: BudgetVisit): void {
+    if (!this.leave(visit)) return;
     const { timer } = this.root;
     if (this.line.length === 0) timer.stop();
     else this.pumpSoon();
-    this.tellWithdrawn(turn);
+    this.tellWithdrawn(visit);
   }
 
-  private leave({ hold }: BudgetTurn): boolean {
+  private leave({ hold }: BudgetVisit): boolean {
     const { place } = hold;
     if (place === undefined) return false;
     this.line.leave(place);
@@ -119,9 +119,9 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
   }
 
   /** Takes whoever waits at this node or below it out of the line. */
-  protected leaveAll(): BudgetTurn[] {
-    const leaving = this.line.all().filter((turn) => this.has(turn));
-    for (const turn of leaving) gateOf(turn).leave(turn);
+  protected leaveAll(): BudgetVisit[] {
+    const leaving = this.line.all().filter((visit) => this.has(visit));
+    for (const visit of leaving) gateOf(visit).leave(visit);
     this.pumpSoon();
     return leaving;
   }
@@ -145,10 +145,10 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
     }
   }
 
-  private enterFromLine(turn: BudgetTurn): void {
-    turn.hold.place = undefined;
+  private enterFromLine(visit: BudgetVisit): void {
+    visit.hold.place = undefined;
     this.count(0, -1);
-    this.grant(turn);
+    this.grant(visit);
   }
 
   /** The same in this frame, after whatever runs now: a sweep withdraws its own waiters first. */
@@ -164,7 +164,7 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
   // What calls use
 
   /** @internal */
-  override used({ hold, call, caller }: BudgetTurn, usage: Charged): void {
+  override used({ hold, call, caller }: BudgetVisit, usage: Charged): void {
     const shortage = hold.reservation?.report(readAsk(this.name, 'usage', usage));
     if (shortage === undefined) return;
     const error = this.exceeded(shortage);
@@ -173,23 +173,23 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
   }
 
   /** @internal */
-  override ended(turn: BudgetTurn, end: CallEnd): void {
-    const { reservation, ask } = turn.hold;
-    if (reservation === undefined || !this.live.remove(turn)) return;
+  override ended(visit: BudgetVisit, end: CallEnd): void {
+    const { reservation, ask } = visit.hold;
+    if (reservation === undefined || !this.live.remove(visit)) return;
     const { held: reserved, seen, replayed } = reservation;
     const bill = billOf(end, { reserved, seen }, ask, this.uncaught);
     const findings = reservation.settle(bill.spent, bill.uncertain, end.kind === 'completed');
     this.count(-1, 0);
     this.line.freed(this.ledger);
-    if (this.watched) this.tellEnd(turn, end, replayed ? NO_BILL : bill, findings);
+    if (this.watched) this.tellEnd(visit, end, replayed ? NO_BILL : bill, findings);
     if (end.kind === 'cancelled') this.pumpSoon();
   }
 
   // Telling
 
-  private tellEnd(turn: BudgetTurn, end: CallEnd, bill: Bill, findings: readonly Finding[]): void {
-    const { path } = turn.call.scope;
-    this.tellSettled(turn, end);
+  private tellEnd(visit: BudgetVisit, end: CallEnd, bill: Bill, findings: readonly Finding[]): void {
+    const { path } = visit.call.scope;
+    this.tellSettled(visit, end);
     for (const unit of bill.missing) this.note(path, 'missingUsage', bill.spent[unit], unit);
     for (const unit of UNITS) if (bill.uncertain[unit] > 0) this.note(path, 'uncertain', bill.uncertain[unit], unit);
     for (const finding of findings) this.tellFinding(finding);
@@ -224,15 +224,15 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
    * already are not among them.
    */
   protected stop(error: () => Error): number {
-    const victims = this.live.all().filter((turn) => !turn.hold.stopped && this.has(turn));
+    const victims = this.live.all().filter((visit) => !visit.hold.stopped && this.has(visit));
     for (const { hold } of victims) hold.stopped = true;
     const errors = revokeAll(victims, error);
     victims.forEach(({ call }, i) => this.tellRevoked(call, errors[i] as Error));
     return victims.length;
   }
 
-  private has(turn: BudgetTurn): boolean {
-    for (let node: BudgetGate | undefined = gateOf(turn); node !== undefined; node = node.above) if (node === this) return true;
+  private has(visit: BudgetVisit): boolean {
+    for (let node: BudgetGate | undefined = gateOf(visit); node !== undefined; node = node.above) if (node === this) return true;
     return false;
   }
 
@@ -245,6 +245,6 @@ export abstract class BudgetGate extends GateBase<BudgetSnapshot, Stake, Charged
 }
 
 /** The node that it has entered. */
-function gateOf({ keeper }: BudgetTurn): BudgetGate {
+function gateOf({ keeper }: BudgetVisit): BudgetGate {
   return keeper as unknown as BudgetGate;
 }

@@ -14,7 +14,7 @@ export class Place<W> {
     readonly node: LedgerNode,
     readonly amounts: Amounts,
     /** In order of arrival. */
-    readonly turn: number,
+    readonly visit: number,
   ) {}
 }
 
@@ -45,12 +45,12 @@ export class BudgetLine<W> {
     return this.ready.size > 0;
   }
 
-  /** The innermost node that has no room, or at which somebody waits who came before `turn`. */
-  obstacle(node: LedgerNode, amounts: Amounts, turn: number = Infinity): LedgerNode | undefined {
+  /** The innermost node that has no room, or at which somebody waits who came before `visit`. */
+  obstacle(node: LedgerNode, amounts: Amounts, visit: number = Infinity): LedgerNode | undefined {
     const full = node.shortage(amounts)?.node;
     if (this.length === 0) return full;
     for (let each: LedgerNode | undefined = node; each !== undefined; each = each.parent)
-      if (each === full || (this.spots.get(each)?.first?.turn ?? Infinity) < turn) return each;
+      if (each === full || (this.spots.get(each)?.first?.visit ?? Infinity) < visit) return each;
     return undefined;
   }
 
@@ -63,7 +63,7 @@ export class BudgetLine<W> {
   all(): W[] {
     const places: Place<W>[] = [];
     for (const { first } of this.spots.values()) for (let place = first; place !== undefined; place = place.behind) places.push(place);
-    return places.sort((one, other) => one.turn - other.turn).map(({ who }) => who);
+    return places.sort((one, other) => one.visit - other.visit).map(({ who }) => who);
   }
 
   /** Adds a newcomer at the node that is in its way. */
@@ -102,7 +102,7 @@ export class BudgetLine<W> {
   next(): Place<W> | undefined {
     for (let place = this.first(); place !== undefined; place = this.first()) {
       const spot = place.spot as Spot<W>;
-      const obstacle = this.obstacle(place.node, place.amounts, place.turn);
+      const obstacle = this.obstacle(place.node, place.amounts, place.visit);
       if (obstacle === undefined) {
         this.leave(place);
         return place;
@@ -117,7 +117,7 @@ export class BudgetLine<W> {
     let first: Place<W> | undefined;
     for (const spot of this.ready) {
       if (spot.first === undefined || spot.heldUp) this.ready.delete(spot);
-      else if (first === undefined || spot.first.turn < first.turn) first = spot.first;
+      else if (first === undefined || spot.first.visit < first.visit) first = spot.first;
     }
     return first;
   }
@@ -153,7 +153,7 @@ export class BudgetLine<W> {
     let spot = this.spots.get(node);
     if (spot === undefined) this.spots.set(node, (spot = new Spot(node)));
     let ahead = spot.last;
-    while (ahead !== undefined && ahead.turn > place.turn) ahead = ahead.ahead;
+    while (ahead !== undefined && ahead.visit > place.visit) ahead = ahead.ahead;
     const behind = ahead === undefined ? spot.first : ahead.behind;
     spot.length++;
     place.spot = spot;

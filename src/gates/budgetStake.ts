@@ -2,7 +2,7 @@ import type { Amounts } from './budgetAccount.js';
 import type { Charged, ChargeRules, Usage } from './budgetCharge.js';
 import type { Place } from './budgetLine.js';
 import type { Reservation } from './ledger.js';
-import type { Turn } from './turn.js';
+import type { Visit } from './visit.js';
 
 /** What a call asks of a budget. */
 export interface BudgetAsk extends ChargeRules {
@@ -15,12 +15,12 @@ export interface BudgetAsk extends ChargeRules {
 }
 
 /** One call: in the line first, then with its reservation. */
-export type BudgetTurn = Turn<Stake, Charged>;
+export type BudgetVisit = Visit<Stake, Charged>;
 
 /** What the budget knows of it. */
 export class Stake {
   reservation: Reservation | undefined = undefined;
-  place: Place<BudgetTurn> | undefined = undefined;
+  place: Place<BudgetVisit> | undefined = undefined;
   /** A trip, or the end of its node, stops it. */
   stopped = false;
 

@@ -1,12 +1,12 @@
 import { checkBreakerOptions, makeWindow, openTime, type CircuitAsk, type CircuitBreakerOptions } from './breakerOptions.js';
 import { BreakerState, type BreakerPhase, type Ticket, type Verdict } from './breakerState.js';
 import { checkBoolean } from './checks.js';
-import { classifyError, type ErrorKind } from './classifyError.js';
+import { classifyError, ERROR_KINDS } from './classifyError.js';
 import { disposing, type SelfDisposing } from './disposing.js';
 import { BadAskError, CircuitIsolatedError, CircuitOpenError, CircuitTrippedError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { guarded, LineGate, revokeAll, withoutStack } from './gateBase.js';
-import { Turn } from './turn.js';
+import { Visit } from './visit.js';
 
 export interface CircuitSnapshot {
   readonly name: string;
@@ -35,7 +35,6 @@ export interface Isolation extends SelfDisposing {
 }
 
 const NEUTRAL: Verdict = { outcome: 'neutral', cancelled: false, cause: undefined };
-const KINDS: readonly unknown[] = ['throttle', 'transient', 'fatal', 'local', 'unknown'] satisfies readonly ErrorKind[];
 
 /** What becomes of a call that the breaker stops. */
 interface Victim {
@@ -55,7 +54,7 @@ class Patient implements Ticket {
   constructor(readonly ask: CircuitAsk) {}
 }
 
-type CircuitTurn = Turn<Patient>;
+type CircuitVisit = Visit<Patient>;
 
 /**
  * A circuit breaker: lets calls through while the other side answers, stops all of them when it does not, and finds out with
@@ -79,7 +78,7 @@ type CircuitTurn = Turn<Patient>;
  * and errors that tell nothing of the other side's health count for nothing. Bad options throw TypeError or RangeError.
  * Needs no timer, unless calls wait for probes.
  */
-export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implements Gate<CircuitAsk> {
+export class CircuitBreaker extends LineGate<CircuitSnapshot, CircuitVisit> implements Gate<CircuitAsk> {
   private readonly machine: BreakerState;
   private readonly options: CircuitBreakerOptions;
   /** The state that listeners know of. */
@@ -130,7 +129,7 @@ export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implement
   enter(ask: CircuitAsk, call: Call, caller: Caller): Withdraw {
     this.checkOpen();
     this.advance();
-    return this.admit(new Turn(this, call, caller, new Patient(ask)));
+    return this.admit(new Visit(this, call, caller, new Patient(ask)));
   }
 
   snapshot(): CircuitSnapshot {
@@ -147,9 +146,9 @@ export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implement
     return this.machine.room;
   }
 
-  protected grant(turn: CircuitTurn): void {
-    this.machine.take(turn.hold, this.machine.timed ? this.timer.now() : 0);
-    this.pass(turn);
+  protected grant(visit: CircuitVisit): void {
+    this.machine.take(visit.hold, this.machine.timed ? this.timer.now() : 0);
+    this.pass(visit);
   }
 
   protected override refusal(): Error | undefined {
@@ -172,14 +171,14 @@ export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implement
   // For its turns
 
   /** @internal */
-  override began({ hold }: CircuitTurn): void {
+  override began({ hold }: CircuitVisit): void {
     if (this.machine.timed) hold.begunAt = this.timer.now();
   }
 
   /** @internal What a callback throws fails this call; its end counts for nothing then. */
-  override ended(turn: CircuitTurn, end: CallEnd): (() => Withdraw) | void {
-    if (!this.live.remove(turn)) return undefined;
-    const { hold, caller } = turn;
+  override ended(visit: CircuitVisit, end: CallEnd): (() => Withdraw) | void {
+    if (!this.live.remove(visit)) return undefined;
+    const { hold, caller } = visit;
     let verdict = NEUTRAL;
     let bad: { readonly error: unknown } | undefined;
     try {
@@ -189,7 +188,7 @@ export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implement
     }
     const timed = verdict.outcome === 'failure' || this.machine.timed;
     if (!this.disposed) this.moved(this.machine.end(hold, verdict, timed ? this.timer.now() : 0));
-    if (hold.victim === undefined || hold.victim.told) this.tellSettled(turn, end);
+    if (hold.victim === undefined || hold.victim.told) this.tellSettled(visit, end);
     else hold.victim.end = end;
     if (end.kind === 'cancelled') this.pumpSoon();
     if (bad === undefined) return undefined;
@@ -206,7 +205,7 @@ export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implement
     const cancelled = end.kind === 'cancelled';
     if (end.kind === 'failed') {
       const kind = (ask.classify ?? options.classify ?? classifyError)(end.error);
-      if (!KINDS.includes(kind)) throw new BadAskError(this.name, 'what classify returned', `one of ${KINDS.join(', ')}`, kind);
+      if (!ERROR_KINDS.includes(kind)) throw new BadAskError(this.name, 'what classify returned', `one of ${ERROR_KINDS.join(', ')}`, kind);
       return { outcome: kind === 'transient' || kind === 'unknown' ? 'failure' : 'neutral', cancelled, cause: end.error };
     }
     const silent = end.emitted === 0 || (ask.cancelAfterValue ?? options.cancelAfterValue) === 'neutral';
@@ -239,33 +238,31 @@ export class CircuitBreaker extends LineGate<CircuitSnapshot, Patient> implement
   }
 
   /** What a trip in the middle of another one finds is stopped by that one already. */
-  private stopVictims(error: () => Error): readonly CircuitTurn[] {
+  private stopVictims(error: () => Error): readonly CircuitVisit[] {
     const stopped = this.live.all().filter(({ hold }) => hold.victim === undefined);
-    const errors = withoutStack(() => stopped.map(error));
-    stopped.forEach(({ hold }, i) => {
+    revokeAll(stopped, ({ hold }) => {
       this.machine.dismiss(hold);
-      hold.victim = { error: errors[i] as Error, end: undefined, told: false };
+      hold.victim = { error: withoutStack(error), end: undefined, told: false };
+      return hold.victim.error;
     });
-    const each = errors.values();
-    revokeAll(stopped, () => each.next().value as Error);
     return stopped;
   }
 
-  private tellStopped(stopped: readonly CircuitTurn[], cause: unknown, tripped: boolean): void {
+  private tellStopped(stopped: readonly CircuitVisit[], cause: unknown, tripped: boolean): void {
     this.tellState();
     if (tripped || stopped.length > 0) this.tell({ type: 'tripped', path: [], cancelled: stopped.length, cause });
-    for (const turn of stopped) this.tellVictim(turn, turn.hold.victim as Victim);
+    for (const visit of stopped) this.tellVictim(visit, visit.hold.victim as Victim);
     if (this.machine.phase === 'halfOpen' || this.machine.room) return;
     this.refuseWaiting(() => this.refusal() ?? this.openError('open'));
     if (this.line.length === 0) this.timer.stop();
   }
 
   /** One that another victim's teardown ended has an end of its own. */
-  private tellVictim(turn: CircuitTurn, victim: Victim): void {
+  private tellVictim(visit: CircuitVisit, victim: Victim): void {
     const { error, end } = victim;
     victim.told = true;
-    if (end === undefined || end.kind === 'cancelled') this.tellRevoked(turn.call, error);
-    if (end !== undefined) this.tellSettled(turn, end);
+    if (end === undefined || end.kind === 'cancelled') this.tellRevoked(visit.call, error);
+    if (end !== undefined) this.tellSettled(visit, end);
   }
 
   private tellState(): void {

@@ -16,6 +16,8 @@ export type ErrorKind =
   /** Nothing is known: a tool's own error. */
   | 'unknown';
 
+export const ERROR_KINDS: readonly unknown[] = ['throttle', 'transient', 'fatal', 'local', 'unknown'] satisfies readonly ErrorKind[];
+
 /** By the `type` of an API's error or the `name` of any. */
 const KINDS: ReadonlyMap<unknown, ErrorKind> = new Map<unknown, ErrorKind>([
   ['overloaded_error', 'throttle'],

@@ -6,7 +6,7 @@ import { DepthNode, DepthTree, type DepthLimits } from './depthTree.js';
 import { DepthLimitError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { GateBase } from './gateBase.js';
-import { Turn } from './turn.js';
+import { Visit } from './visit.js';
 
 export interface DepthGateOptions extends GateOptions {
   /** How deep a call may be: an integer, 0 or more. 0 lets calls start at the root only. Default Infinity. */
@@ -63,7 +63,7 @@ interface DepthHold {
  * call runs in it. A call counts until nothing of it runs any more. Nobody waits here, so there is no timer. Bad options throw
  * TypeError or RangeError.
  */
-export class DepthGate extends GateBase<DepthSnapshot, DepthHold> implements Gate<DepthAsk> {
+export class DepthGate extends GateBase<DepthSnapshot, Visit<DepthHold>> implements Gate<DepthAsk> {
   private readonly tree: DepthTree;
   /** The guarded calls in flight, and the places in the tree that they were started from, by their scopes. */
   private readonly calls = new WeakMap<object, DepthNode>();
@@ -98,7 +98,7 @@ export class DepthGate extends GateBase<DepthSnapshot, DepthHold> implements Gat
     }
     const node = this.tree.add(parent, depth);
     this.calls.set(call.scope, node);
-    this.pass(new Turn(this, call, caller, { node, ran: false }));
+    this.pass(new Visit(this, call, caller, { node, ran: false }));
     return nothing;
   }
 
@@ -108,18 +108,18 @@ export class DepthGate extends GateBase<DepthSnapshot, DepthHold> implements Gat
   }
 
   /** @internal */
-  override began({ hold }: Turn<DepthHold>): void {
+  override began({ hold }: Visit<DepthHold>): void {
     hold.ran = true;
   }
 
   /** @internal */
-  override left(turn: Turn<DepthHold>, end: CallEnd): void {
-    const { hold, call } = turn;
+  override left(visit: Visit<DepthHold>, end: CallEnd): void {
+    const { hold, call } = visit;
     const { node, ran } = hold;
-    if (!this.live.remove(turn)) return;
+    if (!this.live.remove(visit)) return;
     this.tree.remove(node, ran);
     if (this.calls.get(call.scope) === node) this.calls.delete(call.scope);
-    this.tellSettled(turn, end);
+    this.tellSettled(visit, end);
   }
 
   /** The innermost guarded call at or above a scope. */

@@ -6,7 +6,7 @@ import type { GateEvent, GateEventBody } from './events.js';
 import { nothing, type Call, type CallEnd, type Caller, type Withdraw } from './gate.js';
 import { GateTimer } from './gateTimer.js';
 import { LiveList } from './liveList.js';
-import type { Turn } from './turn.js';
+import type { AnyVisit } from './visit.js';
 import { WaitingLine } from './waitingLine.js';
 
 export interface DisposeOptions {
@@ -15,12 +15,12 @@ export interface DisposeOptions {
 }
 
 /** What every gate of ours has: a name, a clock, calls in flight, events, a picture of itself, an end. */
-export abstract class GateBase<Snapshot, Hold, Use = never, Grant = void> extends Disposing {
+export abstract class GateBase<Snapshot, T extends AnyVisit> extends Disposing {
   readonly name: string;
   protected readonly timer: GateTimer;
   protected disposed = false;
   /** Calls in flight, in the order in which they were granted. */
-  protected live: LiveList<Turn<Hold, Use, Grant>> = new LiveList();
+  protected live: LiveList<T> = new LiveList();
   private events: Subject<GateEvent> | undefined = undefined;
   /** Events that an observer of another event has caused: everybody hears of that one first. */
   private telling: GateEvent[] | undefined = undefined;
@@ -95,22 +95,22 @@ export abstract class GateBase<Snapshot, Hold, Use = never, Grant = void> extend
   }
 
   /** The call may go. */
-  protected pass(turn: Turn<Hold, Use, Grant>, grant: Grant): void {
-    this.live.add(turn);
-    const { since } = turn;
-    turn.since = undefined;
+  protected pass(visit: T, grant?: unknown): void {
+    this.live.add(visit);
+    const { since } = visit;
+    visit.since = undefined;
     if (this.watched) {
       const waitedMs = since === undefined ? 0 : this.timer.now() - since;
-      this.tell({ type: 'admitted', path: turn.call.scope.path, waitedMs });
+      this.tell({ type: 'admitted', path: visit.call.scope.path, waitedMs });
     }
-    turn.caller.granted(turn, grant);
+    visit.caller.granted(visit, grant as never);
   }
 
-  protected tellQueued({ call }: Turn<Hold, Use, Grant>, waiting: number): void {
+  protected tellQueued({ call }: T, waiting: number): void {
     if (this.watched) this.tell({ type: 'queued', path: call.scope.path, waiting });
   }
 
-  protected tellWithdrawn({ call }: Turn<Hold, Use, Grant>): void {
+  protected tellWithdrawn({ call }: T): void {
     if (this.watched) this.tell({ type: 'withdrawn', path: call.scope.path });
   }
 
@@ -118,20 +118,20 @@ export abstract class GateBase<Snapshot, Hold, Use = never, Grant = void> extend
     if (this.watched) this.tell({ type: 'revoked', path: call.scope.path, error });
   }
 
-  protected tellSettled({ call }: Turn<Hold, Use, Grant>, { kind }: CallEnd): void {
+  protected tellSettled({ call }: T, { kind }: CallEnd): void {
     if (this.watched) this.tell({ type: 'settled', path: call.scope.path, end: kind });
   }
 
   // For its turns; a gate overrides those that it cares about
 
   /** @internal */
-  began(_turn: Turn<Hold, Use, Grant>): void {}
+  began(_turn: T): void {}
   /** @internal */
-  used(_turn: Turn<Hold, Use, Grant>, _usage: Use): void {}
+  used(_turn: T, _usage: never): void {}
   /** @internal */
-  ended(_turn: Turn<Hold, Use, Grant>, _end: CallEnd): (() => Withdraw) | void {}
+  ended(_turn: T, _end: CallEnd): (() => Withdraw) | void {}
   /** @internal */
-  left(_turn: Turn<Hold, Use, Grant>, _end: CallEnd): void {}
+  left(_turn: T, _end: CallEnd): void {}
   /** @internal */
   pump(): void {}
 
@@ -180,9 +180,9 @@ export function withoutStack<T>(make: () => T): T {
  * Stops calls in flight, with an error each: all of them are torn down first, in the order given, and only then is each
  * told, as soon as it has acknowledged. Returns the errors.
  */
-export function revokeAll(
-  victims: readonly { readonly caller: Pick<Caller<never>, 'revoked'> }[],
-  error: () => Error,
+export function revokeAll<V extends { readonly caller: Pick<Caller<never>, 'revoked'> }>(
+  victims: readonly V[],
+  error: (victim: V) => Error,
 ): readonly Error[] {
   const tell: (() => void)[] = [];
   const errors = victims.length > 1 ? withoutStack(() => victims.map(error)) : victims.map(error);
@@ -192,29 +192,33 @@ export function revokeAll(
 }
 
 /** A gate at which calls wait in a line until there is room for the one whose turn it is. */
-export abstract class LineGate<Snapshot, Hold, Use = never> extends GateBase<Snapshot, Hold, Use> {
-  protected readonly line: WaitingLine<Turn<Hold, Use>> = new WaitingLine();
+export abstract class LineGate<Snapshot, W extends AnyVisit> extends GateBase<Snapshot, W> {
+  protected readonly line: WaitingLine<W> = new WaitingLine();
   private granting = false;
 
   /** Whether there is room for it now. */
-  protected abstract fits(waiter: Turn<Hold, Use>): boolean;
+  protected abstract fits(waiter: W): boolean;
   /** Whether there is room for nobody at all, so that nobody needs to be looked at. */
   protected get full(): boolean {
     return false;
   }
   /** Takes what it needs and lets it pass. */
-  protected abstract grant(waiter: Turn<Hold, Use>): void;
+  protected abstract grant(waiter: W): void;
   /** When somebody may fit although nobody leaves; Infinity if only a release helps. */
   protected dueAt(): number {
     return Infinity;
   }
   /** Why it may not wait; called before it is added. */
-  protected refusal(_waiter: Turn<Hold, Use>): Error | undefined {
+  protected refusal(_waiter: W): Error | undefined {
     return undefined;
   }
+  /** It has been added to the line. */
+  protected joined(_waiter: W): void {}
+  /** It has been taken out of the line. */
+  protected gone(_waiter: W): void {}
 
   /** Lets a newcomer in if there is room and nobody waits whom it would pass; else it waits. */
-  protected admit(waiter: Turn<Hold, Use>): Withdraw {
+  protected admit(waiter: W): Withdraw {
     this.checkOpen();
     if (!this.line.blocks(waiter.priority) && this.fits(waiter)) {
       this.grant(waiter);
@@ -227,6 +231,7 @@ export abstract class LineGate<Snapshot, Hold, Use = never> extends GateBase<Sna
     }
     waiter.since = this.timer.now();
     this.line.add(waiter);
+    this.joined(waiter);
     this.arm();
     this.tellQueued(waiter, this.line.length);
     return () => this.withdraw(waiter);
@@ -240,6 +245,7 @@ export abstract class LineGate<Snapshot, Hold, Use = never> extends GateBase<Sna
       for (let waiter = this.next(); waiter !== undefined; waiter = this.next()) {
         const granted = waiter;
         this.line.serve(granted);
+        this.gone(granted);
         guarded(this.scheduler, () => this.grant(granted));
       }
     } finally {
@@ -258,21 +264,28 @@ export abstract class LineGate<Snapshot, Hold, Use = never> extends GateBase<Sna
   }
 
   /** Takes a waiter out of the line and refuses it. */
-  protected expel(waiter: Turn<Hold, Use>, error: Error): void {
-    if (!this.line.remove(waiter)) return;
+  protected expel(waiter: W, error: Error): void {
+    if (!this.remove(waiter)) return;
     if (this.line.length === 0) this.timer.stop();
     this.refuse(waiter.call, waiter.caller, error);
+  }
+
+  /** Takes a waiter out of the line; whether it was there. */
+  protected remove(waiter: W): boolean {
+    if (!this.line.remove(waiter)) return false;
+    this.gone(waiter);
+    return true;
   }
 
   protected override refuseWaiting(error: () => Error): void {
     for (const waiter of this.line.all()) this.expel(waiter, error());
   }
 
-  private next(): Turn<Hold, Use> | undefined {
+  private next(): W | undefined {
     return this.disposed || this.full ? undefined : this.line.next(this.fit);
   }
 
-  private readonly fit = (waiter: Turn<Hold, Use>): boolean => this.fits(waiter);
+  private readonly fit = (waiter: W): boolean => this.fits(waiter);
 
   private arm(): void {
     if (this.line.length === 0) return this.timer.stop();
@@ -280,9 +293,9 @@ export abstract class LineGate<Snapshot, Hold, Use = never> extends GateBase<Sna
     if (due < Infinity) this.timer.wakeBy(due);
   }
 
-  private withdraw(waiter: Turn<Hold, Use>): void {
+  private withdraw(waiter: W): void {
     const head = this.line.isHead(waiter);
-    if (!this.line.remove(waiter)) return;
+    if (!this.remove(waiter)) return;
     if (this.line.length === 0) this.timer.stop();
     else if (head) this.pumpSoon();
     this.tellWithdrawn(waiter);

@@ -5,7 +5,7 @@ import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw
 import { GateBase, guarded } from './gateBase.js';
 import { LiveList } from './liveList.js';
 import { lockModes, LockTable, type Claim, type KeyUse, type LockKeys } from './lockTable.js';
-import { Turn } from './turn.js';
+import { Visit } from './visit.js';
 
 export type { KeyUse, LockKeys };
 
@@ -19,9 +19,9 @@ export interface KeyedLockSnapshot {
 }
 
 /** One caller: first in the lines of its keys, then their holder. */
-type LockTurn = Turn<LockHold>;
+type LockVisit = Visit<LockHold>;
 interface LockHold {
-  claim: Claim<LockTurn> | undefined;
+  claim: Claim<LockVisit> | undefined;
 }
 
 /**
@@ -40,11 +40,11 @@ interface LockHold {
  * A call gets all of its keys or none, so locks taken in any order cannot deadlock. It keeps them until nothing of it runs any
  * more. Bad options throw TypeError or RangeError.
  */
-export class KeyedLock extends GateBase<KeyedLockSnapshot, LockHold> implements Gate<LockKeys> {
-  private readonly table = new LockTable<LockTurn>();
-  private readonly line = new LiveList<LockTurn>();
+export class KeyedLock extends GateBase<KeyedLockSnapshot, LockVisit> implements Gate<LockKeys> {
+  private readonly table = new LockTable<LockVisit>();
+  private readonly line = new LiveList<LockVisit>();
   /** The innermost claim of each call in flight, by its scope. */
-  private readonly claims = new WeakMap<object, Claim<LockTurn>>();
+  private readonly claims = new WeakMap<object, Claim<LockVisit>>();
   private granting = false;
 
   constructor(options: GateOptions = {}) {
@@ -57,12 +57,12 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot, LockHold> implements 
       throw new BadAskError(this.name, what, range, got);
     });
     const holder = call.heldAbove(this);
-    const turn: LockTurn = new Turn(this, call, caller, { claim: undefined });
-    const claim = this.table.claim(turn, lockModes(ask), holder && this.claimAbove(call));
+    const visit: LockVisit = new Visit(this, call, caller, { claim: undefined });
+    const claim = this.table.claim(visit, lockModes(ask), holder && this.claimAbove(call));
     if (claim === undefined) throw new ReentrantAcquireError(this.name, call.scope.path, holder ?? []);
-    turn.hold.claim = claim;
-    if (!claim.held) return this.wait(turn);
-    this.grant(turn);
+    visit.hold.claim = claim;
+    if (!claim.held) return this.wait(visit);
+    this.grant(visit);
     return nothing;
   }
 
@@ -72,14 +72,14 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot, LockHold> implements 
   }
 
   /** @internal Gives the keys back; whoever waits comes in after downstream was told, or in this frame if the call was cancelled. */
-  override left(turn: LockTurn, end: CallEnd): void {
-    const { hold, call } = turn;
+  override left(visit: LockVisit, end: CallEnd): void {
+    const { hold, call } = visit;
     const { claim } = hold;
-    if (claim === undefined || !this.live.remove(turn)) return;
+    if (claim === undefined || !this.live.remove(visit)) return;
     this.table.drop(claim);
     if (claim.above?.owner.call === call) this.claims.set(call.scope, claim.above);
     else this.claims.delete(call.scope);
-    this.tellSettled(turn, end);
+    this.tellSettled(visit, end);
     if (end.kind === 'cancelled') this.pumpSoon();
   }
 
@@ -88,8 +88,8 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot, LockHold> implements 
     if (this.granting || this.disposed) return;
     this.granting = true;
     try {
-      for (let turn = this.next(); turn !== undefined; turn = this.next()) {
-        const granted = turn;
+      for (let visit = this.next(); visit !== undefined; visit = this.next()) {
+        const granted = visit;
         guarded(this.scheduler, () => this.grant(granted));
       }
     } finally {
@@ -103,39 +103,39 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot, LockHold> implements 
   }
 
   protected override refuseWaiting(error: () => Error): void {
-    for (const turn of this.line.all()) if (this.leave(turn)) this.refuse(turn.call, turn.caller, error());
+    for (const visit of this.line.all()) if (this.leave(visit)) this.refuse(visit.call, visit.caller, error());
   }
 
-  private next(): LockTurn | undefined {
+  private next(): LockVisit | undefined {
     if (this.disposed) return undefined;
-    const turn = this.table.next()?.owner;
-    if (turn !== undefined) this.line.remove(turn);
-    return turn;
+    const visit = this.table.next()?.owner;
+    if (visit !== undefined) this.line.remove(visit);
+    return visit;
   }
 
-  private grant(turn: LockTurn): void {
-    this.claims.set(turn.call.scope, turn.hold.claim as Claim<LockTurn>);
-    this.pass(turn);
+  private grant(visit: LockVisit): void {
+    this.claims.set(visit.call.scope, visit.hold.claim as Claim<LockVisit>);
+    this.pass(visit);
   }
 
-  private wait(turn: LockTurn): Withdraw {
-    turn.since = this.timer.now();
-    this.line.add(turn);
-    this.tellQueued(turn, this.line.length);
-    return () => this.withdraw(turn);
+  private wait(visit: LockVisit): Withdraw {
+    visit.since = this.timer.now();
+    this.line.add(visit);
+    this.tellQueued(visit, this.line.length);
+    return () => this.withdraw(visit);
   }
 
-  private withdraw(turn: LockTurn): void {
-    if (!this.leave(turn)) return;
+  private withdraw(visit: LockVisit): void {
+    if (!this.leave(visit)) return;
     if (this.line.length === 0) this.timer.stop();
     else this.pumpSoon();
-    this.tellWithdrawn(turn);
+    this.tellWithdrawn(visit);
   }
 
   /** Takes a waiter out; whether it was waiting. */
-  private leave(turn: LockTurn): boolean {
-    if (!this.line.remove(turn)) return false;
-    this.table.drop(turn.hold.claim as Claim<LockTurn>);
+  private leave(visit: LockVisit): boolean {
+    if (!this.line.remove(visit)) return false;
+    this.table.drop(visit.hold.claim as Claim<LockVisit>);
     return true;
   }
 
@@ -143,7 +143,7 @@ export class KeyedLock extends GateBase<KeyedLockSnapshot, LockHold> implements 
     if (this.table.moved && !this.granting) this.timer.wakeSoon();
   }
 
-  private claimAbove(call: Call): Claim<LockTurn> | undefined {
+  private claimAbove(call: Call): Claim<LockVisit> | undefined {
     for (let scope: ScopeNode | undefined = call.scope as unknown as ScopeNode; scope !== undefined; scope = scope.up) {
       const claim = this.claims.get(scope);
       if (claim !== undefined) return claim;

@@ -1,11 +1,10 @@
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { GateBase, guarded } from './gateBase.js';
 import { RetryJudge, type RetryVerdict } from './retryJudge.js';
-import { RetryCase, type RetryTurn } from './retryCase.js';
 import { RetryLine } from './retryLine.js';
 import { checkRetryAsk, checkRetryOptions, makeRetryState, type RetryAsk, type RetryGateOptions } from './retryOptions.js';
 import type { RetryPhase, RetryState } from './retryState.js';
-import { Turn } from './turn.js';
+import { RetryVisit } from './retryVisit.js';
 
 export interface RetrySnapshot {
   readonly name: string;
@@ -56,7 +55,7 @@ const WHO = 'RetryGate';
  * throttles may make the pause longer, but do not count as another one. Bad options throw TypeError or RangeError. One
  * timer, and none while nobody waits.
  */
-export class RetryGate extends GateBase<RetrySnapshot, RetryCase> implements Gate<RetryAsk> {
+export class RetryGate extends GateBase<RetrySnapshot, RetryVisit> implements Gate<RetryAsk> {
   private readonly maxElapsedMs: number;
   private readonly machine: RetryState;
   private readonly court: RetryJudge;
@@ -74,10 +73,9 @@ export class RetryGate extends GateBase<RetrySnapshot, RetryCase> implements Gat
     this.advance();
     this.checkOpen();
     checkRetryAsk(this.name, ask);
-    const turn: RetryTurn = new Turn(this, call, caller, new RetryCase(ask));
-    turn.hold.of = turn;
-    if (this.line.length > 0 || !this.machine.room) return this.park(turn);
-    this.grant(turn);
+    const visit = new RetryVisit(this, ask, call, caller);
+    if (this.line.length > 0 || !this.machine.room) return this.park(visit);
+    this.grant(visit);
     return nothing;
   }
 
@@ -95,15 +93,14 @@ export class RetryGate extends GateBase<RetrySnapshot, RetryCase> implements Gat
   // For its turns
 
   /** @internal */
-  override ended(turn: RetryTurn, end: CallEnd): (() => Withdraw) | void {
-    if (!this.live.remove(turn)) return undefined;
-    const { hold } = turn;
+  override ended(visit: RetryVisit, end: CallEnd): (() => Withdraw) | void {
+    if (!this.live.remove(visit)) return undefined;
     this.advance();
-    if (end.kind === 'failed' && !this.disposed) return this.failed(turn, end);
-    if (end.kind === 'completed' || end.emitted > hold.emitted) this.machine.succeeded(hold);
-    else this.machine.left(hold);
+    if (end.kind === 'failed' && !this.disposed) return this.failed(visit, end);
+    if (end.kind === 'completed' || end.emitted > visit.emitted) this.machine.succeeded(visit);
+    else this.machine.left(visit);
     this.relax();
-    this.tellSettled(turn, end);
+    this.tellSettled(visit, end);
     if (end.kind === 'cancelled') this.arm();
     return undefined;
   }
@@ -116,70 +113,70 @@ export class RetryGate extends GateBase<RetrySnapshot, RetryCase> implements Gat
   // An attempt has failed
 
   /** What a callback throws fails this call only. */
-  private failed(turn: RetryTurn, end: CallEnd): (() => Withdraw) | void {
+  private failed(visit: RetryVisit, end: CallEnd): (() => Withdraw) | void {
     const now = this.timer.now();
     let verdict: RetryVerdict;
     try {
-      verdict = this.judge(turn, end, now);
+      verdict = this.judge(visit, end, now);
     } catch (error) {
-      this.machine.left(turn.hold);
-      this.tellSettled(turn, end);
-      return () => this.fail(turn, error);
+      this.machine.left(visit);
+      this.tellSettled(visit, end);
+      return () => this.fail(visit, error);
     }
     this.relax();
-    this.tellVerdict(turn, end, verdict, now);
+    this.tellVerdict(visit, end, verdict, now);
     const { refused, instead, parks, nextAt } = verdict;
-    if (instead !== undefined) return () => this.fail(turn, instead);
+    if (instead !== undefined) return () => this.fail(visit, instead);
     if (refused !== undefined) return undefined;
-    return () => (parks ? this.park(turn) : this.backOff(turn, nextAt));
+    return () => (parks ? this.park(visit) : this.backOff(visit, nextAt));
   }
 
-  private judge({ call, hold }: RetryTurn, { error, emitted }: CallEnd, now: number): RetryVerdict {
-    const deadlineAt = now + call.scope.remaining();
-    const verdict = this.court.judge(hold, { error, emitted, now, wallNow: this.scheduler.now(), deadlineAt });
-    hold.error = error;
-    hold.emitted = emitted;
+  private judge(visit: RetryVisit, { error, emitted }: CallEnd, now: number): RetryVerdict {
+    const deadlineAt = now + visit.call.scope.remaining();
+    const verdict = this.court.judge(visit, { error, emitted, now, wallNow: this.scheduler.now(), deadlineAt });
+    visit.error = error;
+    visit.emitted = emitted;
     return verdict;
   }
 
-  private tellVerdict(turn: RetryTurn, end: CallEnd, { refused, nextAt, paused }: RetryVerdict, now: number): void {
+  private tellVerdict(visit: RetryVisit, end: CallEnd, { refused, nextAt, paused }: RetryVerdict, now: number): void {
     if (!this.watched) return;
-    const { attempts: attempt, error } = turn.hold;
-    const { path } = turn.call.scope;
-    this.tellSettled(turn, end);
+    const { attempts: attempt, error } = visit;
+    const { path } = visit.call.scope;
+    this.tellSettled(visit, end);
     if (paused) this.tell({ type: 'paused', ms: this.machine.until - now, waiting: this.line.length, cause: error });
     if (refused === undefined) this.tell({ type: 'retry', path, attempt, delayMs: nextAt - now, error });
     else this.tell({ type: 'retry', path, attempt, delayMs: 0, refused, error });
   }
 
-  private fail({ caller }: RetryTurn, error: unknown): Withdraw {
+  private fail({ caller }: RetryVisit, error: unknown): Withdraw {
     caller.refused(error as Error);
     return nothing;
   }
 
   // Waiting
 
-  private park(turn: RetryTurn): Withdraw {
+  private park(visit: RetryVisit): Withdraw {
     this.checkOpen();
-    turn.since ??= this.timer.now();
-    this.line.stand(turn);
+    visit.since ??= this.timer.now();
+    this.line.stand(visit);
     this.arm();
-    this.tellQueued(turn, this.line.length);
-    return () => this.withdraw(turn);
+    this.tellQueued(visit, this.line.length);
+    return () => this.withdraw(visit);
   }
 
-  private backOff(turn: RetryTurn, until: number): Withdraw {
+  private backOff(visit: RetryVisit, until: number): Withdraw {
     this.checkOpen();
-    turn.since = this.timer.now();
-    this.line.wait(turn, until);
+    visit.since = this.timer.now();
+    this.line.wait(visit, until);
     this.arm();
-    return () => this.withdraw(turn);
+    return () => this.withdraw(visit);
   }
 
-  private withdraw(turn: RetryTurn): void {
-    if (!this.line.remove(turn)) return;
+  private withdraw(visit: RetryVisit): void {
+    if (!this.line.remove(visit)) return;
     this.arm();
-    this.tellWithdrawn(turn);
+    this.tellWithdrawn(visit);
   }
 
   protected override refuseWaiting(error: () => Error): void {
@@ -205,42 +202,40 @@ export class RetryGate extends GateBase<RetrySnapshot, RetryCase> implements Gat
   private takeDue(): void {
     const now = this.timer.now();
     const due = this.line.takeDue(now);
-    const inTime = due.filter(({ hold }) => hold.giveUpAt > now);
-    for (const turn of inTime) this.line.stand(turn);
-    if (!this.machine.room) for (const turn of inTime) if (this.line.stands(turn)) this.tellQueued(turn, this.line.length);
-    for (const turn of due) if (turn.hold.giveUpAt <= now) this.giveUp(turn);
+    const inTime = due.filter(({ giveUpAt }) => giveUpAt > now);
+    for (const visit of inTime) this.line.stand(visit);
+    if (!this.machine.room) for (const visit of inTime) if (this.line.stands(visit)) this.tellQueued(visit, this.line.length);
+    for (const visit of due) if (visit.giveUpAt <= now) this.giveUp(visit);
   }
 
-  private giveUp({ hold, call, caller }: RetryTurn): void {
-    const { attempts: attempt, error } = hold;
+  private giveUp({ attempts: attempt, error, call, caller }: RetryVisit): void {
     if (this.watched) this.tell({ type: 'retry', path: call.scope.path, attempt, delayMs: 0, refused: 'elapsed', error });
     guarded(this.scheduler, () => caller.refused(error as Error));
   }
 
   /** Lets in whoever may go, in turn. A loop: what a grant starts may end at once. */
   private letIn(): void {
-    for (let turn = this.next(); turn !== undefined; turn = this.next()) {
-      const granted = turn;
+    for (let visit = this.next(); visit !== undefined; visit = this.next()) {
+      const granted = visit;
       this.line.remove(granted);
       guarded(this.scheduler, () => this.grant(granted));
     }
     this.arm();
   }
 
-  private next(): RetryTurn | undefined {
+  private next(): RetryVisit | undefined {
     return this.machine.room ? this.line.head : undefined;
   }
 
-  private grant(turn: RetryTurn): void {
-    const { hold } = turn;
+  private grant(visit: RetryVisit): void {
     const now = this.timer.now();
-    this.machine.take(hold, now);
-    if (hold.attempts++ === 0) this.first(hold, now);
-    this.pass(turn);
+    this.machine.take(visit, now);
+    if (visit.attempts++ === 0) this.first(visit, now);
+    this.pass(visit);
   }
 
-  private first(hold: RetryCase, now: number): void {
-    hold.giveUpAt = now + (hold.ask.maxElapsedMs ?? this.maxElapsedMs);
+  private first(visit: RetryVisit, now: number): void {
+    visit.giveUpAt = now + (visit.ask.maxElapsedMs ?? this.maxElapsedMs);
     this.court.budget?.deposit(now);
   }
 
@@ -251,8 +246,8 @@ export class RetryGate extends GateBase<RetrySnapshot, RetryCase> implements Gat
   /** Sees to it that the timer rings when somebody can go on, in this frame if that is now; never if nobody waits. */
   private arm(): void {
     if (this.disposed) return;
-    const turn = this.line.length === 0 ? Infinity : this.machine.room ? -Infinity : this.machine.nextAt;
-    const at = Math.min(turn, this.line.dueAt);
+    const visit = this.line.length === 0 ? Infinity : this.machine.room ? -Infinity : this.machine.nextAt;
+    const at = Math.min(visit, this.line.dueAt);
     if (at === Infinity) this.timer.stop();
     else this.timer.wakeBy(at);
   }

@@ -1,6 +1,6 @@
 import { defaultRandom } from '../core/random.js';
 import type { Backoff } from './backoff.js';
-import { classifyError, retryAfterOf, type ErrorKind } from './classifyError.js';
+import { classifyError, ERROR_KINDS, retryAfterOf, type ErrorKind } from './classifyError.js';
 import { BadAskError, RetryAfterTooLongError } from './errors.js';
 import type { RetryBudget } from './retryBudget.js';
 import { makeBackoff, makeRetryBudget, type RetryAsk, type RetryGateOptions } from './retryOptions.js';
@@ -40,8 +40,6 @@ export interface RetryVerdict {
   /** Whether everybody has to wait longer than before. */
   readonly paused: boolean;
 }
-
-const KINDS: readonly unknown[] = ['throttle', 'transient', 'fatal', 'local', 'unknown'] satisfies readonly ErrorKind[];
 
 /** Decides what becomes of a call whose attempt has failed, and tells the shared pause of it. */
 export class RetryJudge {
@@ -84,7 +82,7 @@ export class RetryJudge {
 
   private kindOf(ask: RetryAsk, error: unknown): ErrorKind {
     const kind = (ask.classify ?? this.options.classify ?? classifyError)(error);
-    if (!KINDS.includes(kind)) throw new BadAskError(this.gate, 'what classify makes', `one of ${KINDS.join(', ')}`, kind);
+    if (!ERROR_KINDS.includes(kind)) throw new BadAskError(this.gate, 'what classify makes', `one of ${ERROR_KINDS.join(', ')}`, kind);
     return kind;
   }
 

@@ -1,14 +1,14 @@
 import { DueQueue } from './dueQueue.js';
 import { LiveList } from './liveList.js';
-import type { RetryCase, RetryTurn } from './retryCase.js';
+import type { RetryVisit } from './retryVisit.js';
 
 /** Who waits at a retry gate: those in the line, first come first served, and those who wait alone for the time of their retry. */
 export class RetryLine {
   /** Who waits alone. */
   alone = 0;
-  private readonly line: LiveList<RetryTurn> = new LiveList();
+  private readonly line: LiveList<RetryVisit> = new LiveList();
   /** Retries that wait for their time, and those in the line that do not wait for ever. */
-  private readonly due: DueQueue<RetryCase> = new DueQueue();
+  private readonly due: DueQueue<RetryVisit> = new DueQueue();
 
   /** How many stand in the line. */
   get length(): number {
@@ -16,13 +16,13 @@ export class RetryLine {
   }
 
   /** Whose turn it is. */
-  get head(): RetryTurn | undefined {
+  get head(): RetryVisit | undefined {
     return this.line.oldest;
   }
 
   /** Anybody at all, those in the line first. */
-  get first(): RetryTurn | undefined {
-    return this.line.oldest ?? this.due.first?.of;
+  get first(): RetryVisit | undefined {
+    return this.line.oldest ?? this.due.first;
   }
 
   /** When somebody's time comes. */
@@ -31,41 +31,41 @@ export class RetryLine {
   }
 
   /** Adds it at the end of the line, for as long as its patience lasts. */
-  stand(turn: RetryTurn): void {
-    this.line.add(turn);
-    if (turn.hold.giveUpAt < Infinity) this.schedule(turn, turn.hold.giveUpAt);
+  stand(visit: RetryVisit): void {
+    this.line.add(visit);
+    if (visit.giveUpAt < Infinity) this.schedule(visit, visit.giveUpAt);
   }
 
-  wait(turn: RetryTurn, until: number): void {
+  wait(visit: RetryVisit, until: number): void {
     this.alone++;
-    this.schedule(turn, until);
+    this.schedule(visit, until);
   }
 
-  stands(turn: RetryTurn): boolean {
-    return this.line.has(turn);
+  stands(visit: RetryVisit): boolean {
+    return this.line.has(visit);
   }
 
   /** Takes it out from wherever it waits; whether it did. */
-  remove(turn: RetryTurn): boolean {
-    const stood = this.line.remove(turn);
-    if (!stood && turn.hold.slot < 0) return false;
+  remove(visit: RetryVisit): boolean {
+    const stood = this.line.remove(visit);
+    if (!stood && visit.slot < 0) return false;
     if (!stood) this.alone--;
-    this.due.remove(turn.hold);
+    this.due.remove(visit);
     return true;
   }
 
   /** Takes out those whose time has come, in the order of their times. */
-  takeDue(now: number): RetryTurn[] {
-    const due: RetryTurn[] = [];
+  takeDue(now: number): RetryVisit[] {
+    const due: RetryVisit[] = [];
     for (let { first } = this.due; first !== undefined && first.dueAt <= now; { first } = this.due) {
-      this.remove(first.of);
-      due.push(first.of);
+      this.remove(first);
+      due.push(first);
     }
     return due;
   }
 
-  private schedule({ hold }: RetryTurn, at: number): void {
-    hold.dueAt = at;
-    this.due.add(hold);
+  private schedule(visit: RetryVisit, at: number): void {
+    visit.dueAt = at;
+    this.due.add(visit);
   }
 }

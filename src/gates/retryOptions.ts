@@ -1,7 +1,7 @@
 import { checkFunction } from '../core/options.js';
 import { defaultRandom } from '../core/random.js';
 import { Backoff, type Jitter } from './backoff.js';
-import { checkBoolean, checkCount, checkMs, checkNumber, refuse, type GateOptions } from './checks.js';
+import { checkBoolean, checkCount, checkMs, checkNumber, checkObject, type GateOptions } from './checks.js';
 import type { ErrorKind } from './classifyError.js';
 import { RetryBudget } from './retryBudget.js';
 import { RetryState } from './retryState.js';
@@ -80,7 +80,7 @@ export function makeBackoff({ baseMs = 500, capMs = 30_000, jitter = 'full', ran
 }
 
 export function makeRetryState({ slowStart, probeMaxMs = 30_000 }: RetryGateOptions): RetryState {
-  checkObject('slowStart', slowStart);
+  if (slowStart !== undefined) checkObject(WHO, 'slowStart', slowStart);
   const { initial = 1, step = 1 } = slowStart ?? {};
   checkCount(WHO, 'slowStart.initial', initial, 1);
   checkCount(WHO, 'slowStart.step', step, 1);
@@ -89,14 +89,10 @@ export function makeRetryState({ slowStart, probeMaxMs = 30_000 }: RetryGateOpti
 
 export function makeRetryBudget({ budget }: RetryGateOptions): RetryBudget | undefined {
   if (budget === null) return undefined;
-  checkObject('budget', budget);
+  if (budget !== undefined) checkObject(WHO, 'budget', budget);
   const { ratio = 0.2, minPerSec = 1, ttlMs = 10_000 } = budget ?? {};
   checkNumber(WHO, 'budget.ratio', ratio, 'a number from 0 to 1', (n) => n >= 0 && n <= 1);
   checkNumber(WHO, 'budget.minPerSec', minPerSec, 'a number of at least 0', (n) => n >= 0 && n < Infinity);
   checkMs(WHO, 'budget.ttlMs', ttlMs, 1);
   return new RetryBudget({ ratio, minPerSec, ttlMs });
-}
-
-function checkObject(option: string, value: unknown): void {
-  if (value !== undefined && (typeof value !== 'object' || value === null)) refuse(TypeError, WHO, option, 'an object', value);
 }

@@ -4,7 +4,7 @@ import { classifyError } from './classifyError.js';
 import { BadAskError, BulkheadFullError, PermitsExceedLimitError, ReentrantAcquireError } from './errors.js';
 import { nothing, type Call, type CallEnd, type Caller, type Gate, type Withdraw } from './gate.js';
 import { LineGate } from './gateBase.js';
-import { Turn } from './turn.js';
+import { Visit } from './visit.js';
 
 export interface SemaphoreOptions extends GateOptions {
   /** How many permits there are: an integer, 0 or more, or Infinity. 0 lets nobody in until it is raised. */
@@ -41,7 +41,7 @@ export interface SemaphoreSnapshot {
 const WHO = 'Semaphore';
 
 /** One caller: it waits for so many permits, then holds them. */
-type Permits = Turn<number>;
+type Permits = Visit<number>;
 
 /**
  * A counting semaphore: so many calls at once, and no more. A call keeps its permits until nothing of it runs any more, so
@@ -58,7 +58,7 @@ type Permits = Turn<number>;
  * The line is first come first served; a call that needs many permits is not overtaken by small ones. Bad options throw
  * TypeError or RangeError. Needs no timer but for the slow start.
  */
-export class Semaphore extends LineGate<SemaphoreSnapshot, number> implements Gate<PermitAsk> {
+export class Semaphore extends LineGate<SemaphoreSnapshot, Permits> implements Gate<PermitAsk> {
   private size: number;
   private taken = 0;
   private since: number | undefined = undefined;
@@ -91,22 +91,22 @@ export class Semaphore extends LineGate<SemaphoreSnapshot, number> implements Ga
     checkCount(WHO, 'limit', limit, 0, true);
     if (limit > 0) checkWithin(this.aimd, limit);
     this.resize(limit);
-    for (const turn of this.line.all()) if (this.never(turn.hold)) this.expel(turn, this.tooMany(turn.hold));
+    for (const visit of this.line.all()) if (this.never(visit.hold)) this.expel(visit, this.tooMany(visit.hold));
     this.pump();
   }
 
   enter(ask: PermitAsk, call: Call, caller: Caller): Withdraw {
-    let turn: Permits;
+    let visit: Permits;
     try {
-      turn = this.turn(ask, call, caller);
+      visit = this.visit(ask, call, caller);
     } catch (error) {
       this.refuse(call, caller, error as Error);
       return nothing;
     }
-    return this.admit(turn);
+    return this.admit(visit);
   }
 
-  private turn(ask: PermitAsk, call: Call, caller: Caller): Permits {
+  private visit(ask: PermitAsk, call: Call, caller: Caller): Permits {
     this.checkOpen();
     if (typeof ask !== 'object' || ask === null) throw new BadAskError(this.name, 'what is asked', 'an object', ask);
     const permits = askCount(this.name, 'permits', ask.permits ?? 1, 1);
@@ -115,7 +115,7 @@ export class Semaphore extends LineGate<SemaphoreSnapshot, number> implements Ga
     const holder = call.heldAbove(this);
     if (holder !== undefined) throw new ReentrantAcquireError(this.name, call.scope.path, holder);
     if (this.never(permits)) throw this.tooMany(permits);
-    return new Turn(this, call, caller, permits, priority, ask.key);
+    return new Visit(this, call, caller, permits, priority, ask.key);
   }
 
   snapshot(): SemaphoreSnapshot {
@@ -133,9 +133,9 @@ export class Semaphore extends LineGate<SemaphoreSnapshot, number> implements Ga
     return this.taken + permits <= this.allowed || (this.taken === 0 && this.aimd !== undefined && this.size > 0);
   }
 
-  protected grant(turn: Permits): void {
-    this.taken += turn.hold;
-    this.pass(turn);
+  protected grant(visit: Permits): void {
+    this.taken += visit.hold;
+    this.pass(visit);
   }
 
   protected override refusal(): Error | undefined {
@@ -151,17 +151,17 @@ export class Semaphore extends LineGate<SemaphoreSnapshot, number> implements Ga
   }
 
   /** @internal Takes permits back; whoever waits comes in after downstream was told, or in this frame if the call was cancelled. */
-  override left(turn: Permits, end: CallEnd): void {
+  override left(visit: Permits, end: CallEnd): void {
     const { aimd } = this;
-    if (!this.live.remove(turn)) return;
+    if (!this.live.remove(visit)) return;
     const inFlight = this.taken;
-    this.taken -= turn.hold;
+    this.taken -= visit.hold;
     if (aimd !== undefined && this.size > 0 && end.started && end.kind !== 'cancelled') {
       const kind = end.kind === 'failed' ? classifyError(end.error) : undefined;
       if (kind === undefined || kind === 'throttle' || kind === 'transient')
         this.resize(aimd.next(this.size, inFlight, kind !== undefined));
     }
-    this.tellSettled(turn, end);
+    this.tellSettled(visit, end);
     if (end.kind === 'cancelled') this.pumpSoon();
   }
 

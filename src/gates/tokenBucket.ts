@@ -1,13 +1,12 @@
 import { type BucketCost, CostReader } from './bucketCost.js';
 import { type BucketFeedback, type DrainOptions, readDrain, readFeedback } from './bucketFeedback.js';
 import type { LimitFeedback } from './bucketLimits.js';
-import { BucketLine, type BucketTurn, Share } from './bucketLine.js';
+import { BucketLine, BucketVisit } from './bucketLine.js';
 import type { TokenBucketOptions } from './bucketOptions.js';
 import { left, limitSnapshots, type TokenBucketSnapshot } from './bucketSnapshot.js';
 import { finalUse, mergeUse, type OnBucketCancel } from './bucketUse.js';
 import { BadAskError, CostExceedsCapacityError } from './errors.js';
 import { type Call, type CallEnd, type Caller, type Gate, nothing, type Withdraw } from './gate.js';
-import { Turn } from './turn.js';
 
 /** What a call asks of a bucket. */
 export interface BucketAsk {
@@ -63,15 +62,15 @@ export class TokenBucket extends BucketLine<TokenBucketSnapshot> implements Gate
   enter(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): Withdraw {
     this.checkOpen();
     this.now();
-    let turn: BucketTurn;
+    let visit: BucketVisit;
     try {
-      turn = this.turn(ask, call, caller);
+      visit = this.visit(ask, call, caller);
     } catch (error) {
       this.refuse(call, caller, error as Error);
       return nothing;
     }
-    if (!free(turn.hold.costs)) return this.lineUp(turn);
-    this.grant(turn);
+    if (!free(visit.costs)) return this.lineUp(visit);
+    this.grant(visit);
     return nothing;
   }
 
@@ -94,10 +93,7 @@ export class TokenBucket extends BucketLine<TokenBucketSnapshot> implements Gate
     const said = readFeedback(WHO, this.limits.names, feedback);
     const now = this.now();
     const changed: number[] = [];
-    const open = this.live
-      .all()
-      .map(({ hold }) => hold)
-      .filter(({ reported }) => reported === undefined);
+    const open = this.live.all().filter(({ reported }) => reported === undefined);
     said.forEach((each, i) => {
       if (each !== undefined && this.follow(i, each, feedback.sentSeq, now, open)) changed.push(i);
     });
@@ -106,12 +102,12 @@ export class TokenBucket extends BucketLine<TokenBucketSnapshot> implements Gate
   }
 
   /** Of the `open` calls nothing has come back. But for the first, which is answered, the server may not have counted them: they do not lift it. */
-  private follow(limit: number, said: LimitFeedback, sentSeq: number | undefined, now: number, open: readonly Share[]): boolean {
+  private follow(limit: number, said: LimitFeedback, sentSeq: number | undefined, now: number, open: readonly BucketVisit[]): boolean {
     const level = this.limits.level(limit);
     const before = level.value;
     const unanswered = open.slice(1).reduce((sum, { costs }) => sum + (costs[limit] as number), 0);
     if (!this.limits.sync(limit, said, sentSeq, now, unanswered)) return false;
-    if (sentSeq !== undefined) for (const share of level.value < before ? open : open.slice(0, 1)) (share.counted ??= new Set()).add(limit);
+    if (sentSeq !== undefined) for (const visit of level.value < before ? open : open.slice(0, 1)) (visit.counted ??= new Set()).add(limit);
     return true;
   }
 
@@ -130,48 +126,45 @@ export class TokenBucket extends BucketLine<TokenBucketSnapshot> implements Gate
   }
 
   /** @internal */
-  override used({ hold }: BucketTurn, use: BucketCost): void {
-    hold.reported = mergeUse(hold.reported, this.reader.read('use', use, this.unknown));
+  override used(visit: BucketVisit, use: BucketCost): void {
+    visit.reported = mergeUse(visit.reported, this.reader.read('use', use, this.unknown));
   }
 
   /** @internal Pays back or charges what the call has used in the end. */
-  override ended(turn: BucketTurn, end: CallEnd): void {
-    if (!this.live.remove(turn)) return;
-    const { costs, reported, counted, onCancel } = turn.hold;
+  override ended(visit: BucketVisit, end: CallEnd): void {
+    if (!this.live.remove(visit)) return;
+    const { costs, reported, counted, onCancel } = visit;
     let used = costs;
     try {
       used = finalUse(costs, reported, end, onCancel, this.reader);
       if (counted !== undefined) used = used.map((each, i) => (counted.has(i) ? Math.max(each, costs[i] as number) : each));
     } finally {
-      this.account(turn, end, used);
+      this.account(visit, end, used);
     }
   }
 
-  protected grant(turn: BucketTurn): void {
-    const { costs } = turn.hold;
-    this.leave(turn);
-    if (!free(costs)) this.limits.take(costs);
-    this.pass(turn);
+  protected grant(visit: BucketVisit): void {
+    if (!free(visit.costs)) this.limits.take(visit.costs);
+    this.pass(visit);
   }
 
-  private turn(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): BucketTurn {
+  private visit(ask: BucketAsk, call: Call, caller: Caller<void, BucketCost>): BucketVisit {
     const { cost, priority = 0, key, onCancel = 'keep' } = ask;
     const { name, limits, plan } = this;
     const costs = cost === undefined ? plan.costs : this.reader.read('cost', cost, plan.costs);
     if (typeof priority !== 'number' || Number.isNaN(priority)) throw new BadAskError(name, 'priority', 'a number', priority);
     if (key !== undefined && typeof key !== 'string') throw new BadAskError(name, 'key', 'a string', key);
     const small = limits.tooSmall(costs);
-    if (small === undefined) return new Turn(this, call, caller, new Share(costs, onCancel), priority, key);
+    if (small === undefined) return new BucketVisit(this, call, caller, costs, onCancel, priority, key);
     throw new CostExceedsCapacityError(name, limits.names[small] as string, costs[small] as number, limits.level(small).capacity);
   }
 
-  private account(turn: BucketTurn, end: CallEnd, used: readonly number[]): void {
-    const { call } = turn;
-    const { costs } = turn.hold;
-    if (used === costs) return this.tellSettled(turn, end);
+  private account(visit: BucketVisit, end: CallEnd, used: readonly number[]): void {
+    const { costs, call } = visit;
+    if (used === costs) return this.tellSettled(visit, end);
     this.refilled();
     const dropped = this.limits.settle(costs, used);
-    this.tellSettled(turn, end);
+    this.tellSettled(visit, end);
     dropped.forEach((amount, i) => {
       if (amount > 0)
         this.tell({ type: 'note', path: call.scope.path, note: 'debt dropped', amount, unit: this.limits.names[i] as string });

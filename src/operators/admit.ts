@@ -20,13 +20,14 @@ export class GuardedObservable<T> extends DirectObservable<T> implements Stack {
     readonly inner?: Stack | undefined,
     readonly single?: boolean | undefined,
   ) {
-    super((sink) => this.open(sink));
+    super(admitTo);
   }
+}
 
-  private open(sink: Sink<T>): void {
-    const admission = new Admission(sink, inheriting(this.options), this);
-    admission.begin(() => this.launch(admission.grant));
-  }
+function admitTo<T>(this: DirectObservable<T>, sink: Sink<T>): void {
+  const call = this as GuardedObservable<T>;
+  const admission = new Admission(sink, inheriting(call.options), call);
+  admission.begin(() => call.launch(admission.grant));
 }
 
 const NO_OPTIONS: ScopeOptions = {};

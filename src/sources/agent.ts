@@ -10,7 +10,7 @@ import { agentAround, AgentScope } from './agentScope.js';
 import { checkCount, refuse } from './checks.js';
 import type { Ledger } from './conversation.js';
 import type { MessageParam } from './historyParts.js';
-import { Inbox, isBlank } from './inbox.js';
+import { Inbox, sayable } from './inbox.js';
 import { begun, planTurn, type TurnOptions, type TurnPlan, type TurnTimeouts } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
@@ -67,7 +67,7 @@ export function agent<O = unknown>(options: AgentOptions<O>): Observable<AgentEv
       if (workflow !== undefined) scope.setDeadline(workflow);
       scope.begin(() => {
         scope.tellStarted();
-        const ledger = own.open();
+        const ledger = (scope.ledger = own.open().below(scope.above?.ledger, name));
         const inbox = new Inbox(inbox$);
         const run = new AgentRun(own, ledger, scope, maxTurns, inbox);
         return inbox.beside(run.events());
@@ -123,7 +123,7 @@ class AgentRun {
 
   private turnByTurn(): Observable<AgentEvent> {
     const { plan, ledger, scope, inbox } = this;
-    const begun = defer(() => (ledger.messages.length === 0 ? inbox.first() : EMPTY));
+    const begun = defer(() => (ledger.isAnswered ? inbox.first() : EMPTY));
     const heard = defer(() => this.readInbox());
     const turn = defer(() => new TurnRun(plan, ledger, scope, ++this.turns).events()).pipe(tap((event) => this.note(event)));
     const turns = concat(turn, heard).pipe(repeat({ delay: () => (this.goesOn ? of(true) : EMPTY) }));
@@ -140,10 +140,12 @@ class AgentRun {
     const { inbox, ledger, turns: turn } = this;
     const room = turn < this.maxTurns;
     const read = room && this.last?.stop !== 'pause_turn' ? inbox.read() : [];
-    const messages = read.map((content): AgentMessage => ({ type: 'message', turn, content, ...(isBlank(content) && { ignored: true }) }));
-    const said = messages.filter(({ ignored }) => ignored !== true);
-    for (const { content } of said) ledger.say({ role: 'user', content });
-    this.goesOn = room && (said.length > 0 || this.last?.continues === true);
+    const messages = read.map((content): AgentMessage => {
+      const said = sayable(content);
+      if (said !== undefined) ledger.say({ role: 'user', content: said });
+      return { type: 'message', turn, content, ...(said === undefined && { ignored: true }) };
+    });
+    this.goesOn = room && (messages.some(({ ignored }) => ignored !== true) || this.last?.continues === true);
     return from(messages);
   }
 

@@ -5,7 +5,7 @@ import { bulkhead } from '../operators/bulkhead.js';
 import { refuse } from './checks.js';
 import { ConversationBusyError } from './errors.js';
 import { blocksOf, callIdsOf, freshId, unpaused, type MessageParam } from './historyParts.js';
-import { isBlank } from './inbox.js';
+import { isBlank, sayable } from './inbox.js';
 import type { FoldedCall } from './messageFold.js';
 import { unfinished, type ToolResult } from './resultOf.js';
 import { SeenVersions, type Chat } from './versions.js';
@@ -49,10 +49,11 @@ export class Ledger implements Conversation, Chat {
   busy = false;
   /** What the model knows of versions. */
   readonly versions: SeenVersions = new SeenVersions();
+  owner: object;
+  trail: readonly string[] = [];
   private readonly settled: MessageParam[];
   /** Where the code that the model runs lives: it wants to go on there. */
   container: Anthropic.Messages.Container | undefined = undefined;
-  private name: string | undefined = undefined;
   private queue: Semaphore | undefined = undefined;
   private ids: Set<string> | undefined = undefined;
   private reply: MessageParam | undefined = undefined;
@@ -65,10 +66,15 @@ export class Ledger implements Conversation, Chat {
     private readonly shared = false,
   ) {
     this.settled = [...messages];
+    this.owner = shared ? this : messages;
   }
 
-  get key(): string | undefined {
-    return this.shared ? (this.name ??= crypto.randomUUID()) : undefined;
+  /** Is continued by an agent inside of another one: where it is nobody else's, it belongs to that one's. */
+  below(around: Ledger | undefined, name: string): this {
+    if (around === undefined || this.shared) return this;
+    this.owner = around.owner;
+    this.trail = [...around.trail, name];
+    return this;
   }
 
   /** The id of the container, unless it has expired by `now`. */
@@ -83,6 +89,12 @@ export class Ledger implements Conversation, Chat {
 
   get messages(): MessageParam[] {
     return [...this.settled, ...this.unsettled(false)];
+  }
+
+  /** Whether there is nothing for the model to answer, or to go on with. */
+  get isAnswered(): boolean {
+    const last = this.settled.at(-1);
+    return last === undefined || (last.role === 'assistant' && unpaused(last) === last);
   }
 
   add(...messages: readonly MessageParam[]): void {
@@ -141,7 +153,7 @@ export class Ledger implements Conversation, Chat {
   /** The turn or agent has ended or was stopped. */
   private release(unread: readonly MessageParam['content'][]): void {
     this.settle(true);
-    for (const content of unread) if (!isBlank(content)) this.say({ role: 'user', content });
+    for (const content of unread.map(sayable)) if (content !== undefined) this.say({ role: 'user', content });
     this.busy = false;
   }
 

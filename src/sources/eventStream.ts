@@ -50,8 +50,8 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
   /** Closes the connection, or reads what is left where nobody sees it. */
   async return(): Promise<Step> {
     this.stopped = true;
-    const { source, meter } = this;
-    if (source !== undefined && !meter.done && this.options.onCancel === 'drain') await this.drain(source);
+    const { meter } = this;
+    if (meter.begun && !meter.done && this.options.onCancel === 'drain') await this.drain();
     meter.cancel();
     this.watchdog.stop();
     this.controller.abort();
@@ -67,12 +67,13 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     clearTimeout(timer);
   }
 
-  private async drain(source: AsyncIterator<StreamEvent>): Promise<void> {
+  /** Also where the answer has not begun: the model works on it by then. */
+  private async drain(): Promise<void> {
     this.meter.finishing = true;
     try {
       await this.pending;
-      while (!this.meter.done) {
-        const step = await source.next();
+      while (this.source !== undefined && !this.meter.done) {
+        const step = await this.source.next();
         if (step.done === true) return;
         this.heard(step.value);
       }
@@ -97,7 +98,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     try {
       const sent = client.messages.create({ ...params, stream: true }, sdkOptions(options, controller.signal, this.meter));
       const { data, response, request_id } = await sent.withResponse();
-      if (this.stopped) return DONE;
+      if (this.stopped && this.options.onCancel !== 'drain') return DONE;
       this.requestId = request_id ?? null;
       this.meter.answer(this.requestId);
       options.onResponse?.({ requestId: this.requestId, headers: response.headers });

@@ -1,8 +1,8 @@
 import { defer, of, type Observable } from 'rxjs';
 import { DirectObservable, type Sink } from '../core/direct.js';
 import { DeadlineExceededError, isDeadlineExceededError, ScopeError } from '../core/errors.js';
-import { CANCELLING } from '../core/node.js';
-import type { CancelReason, ScopeContext } from '../core/types.js';
+import { CANCELLING, type ScopeNode } from '../core/node.js';
+import type { CancelReason, ScopeContext, ScopeFailure } from '../core/types.js';
 import { ownError } from './callScope.js';
 import { checkContext, checkGuard, checkMilliseconds, refuse } from './checks.js';
 import { UnknownToolError, type VersionConflictError } from './errors.js';
@@ -35,8 +35,11 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
       /** Labels from the root scope down to the tool. */
       readonly path: readonly string[];
     }
-  /** A person is asked whether it may run; `id` names the request at the approval gate, `input` is as the model wrote it. */
-  | { readonly type: 'approval'; readonly input: unknown; readonly path: readonly string[] }
+  /**
+   * A person is asked whether it may run. `request` names what is asked at the approval gate: the id of the call, unless another call has that there.
+   * `input` is as the model wrote it.
+   */
+  | { readonly type: 'approval'; readonly request: string; readonly input: unknown; readonly path: readonly string[] }
   /**
    * It does not run yet: `calls` of this reply that it depends on have not ended, or other calls hold the `resources` that it reads or writes. `on` are
    * the ids of those calls, or the keys.
@@ -71,8 +74,16 @@ export type ToolEvent<O = unknown> = { readonly id: string; readonly name: strin
 
 export type FromToolOptions = ToolRules;
 
+/** What a turn gives its calls. */
+interface Turning {
+  readonly hear?: ((event: ToolEvent) => void) | undefined;
+  readonly chat?: Chat | undefined;
+  readonly owner?: ScopeNode | undefined;
+}
+
 /** A call whose course comes out as events. It never errors. With `hear`, the events go there, and only the end comes out. */
 class EventRun extends ToolRun<ToolEvent> {
+  private readonly bornAt: number;
   private last: unknown = undefined;
   private values = 0;
 
@@ -81,8 +92,25 @@ class EventRun extends ToolRun<ToolEvent> {
     invocation: Invocation,
     private readonly use: { readonly id: string; readonly name: string },
     private readonly hear: ((event: ToolEvent) => void) | undefined,
+    /** The scope of the turn that answers for the call. */
+    private readonly owner: ScopeNode | undefined,
   ) {
     super(out, invocation);
+    this.bornAt = this.env.clock.scheduler.now();
+  }
+
+  /**
+   * What fails while it is being stopped is no failure of a turn that goes on, or has failed with something else: it is in the report of its scope,
+   * as what came late.
+   */
+  protected override untold(): readonly ScopeFailure[] {
+    const { owner } = this;
+    const errors = super.untold();
+    const reason = owner?.cancellation?.reason;
+    if (owner === undefined || (owner.state >= CANCELLING && reason?.kind !== 'source-error')) return errors;
+    const ageMs = this.env.clock.scheduler.now() - this.bornAt;
+    for (const { error } of errors) owner.noteLate({ label: this.name, path: this.path, ageMs, status: 'failed', reason: error });
+    return [];
   }
 
   protected override get rules(): ToolRules {
@@ -97,12 +125,14 @@ class EventRun extends ToolRun<ToolEvent> {
 
   protected override tellStarted(input: unknown): void {
     const { id, name } = this.use;
+    this.last = undefined;
+    this.values = 0;
     this.tell({ id, name, type: 'started', input, attempt: this.attempt, path: this.path });
   }
 
-  protected override tellAsking(input: unknown): void {
+  protected override tellAsking(input: unknown, request: string): void {
     const { id, name } = this.use;
-    this.tell({ id, name, type: 'approval', input, path: this.path });
+    this.tell({ id, name, type: 'approval', request, input, path: this.path });
   }
 
   protected override tellWaiting(reason: 'resources', on: readonly string[]): void {
@@ -203,10 +233,10 @@ export function toolEvents(
   definition: ToolDefinition,
   { id, name, input }: ToolUse,
   ctx: ScopeContext | undefined,
-  { hear, chat, ...options }: FromToolOptions & { readonly hear?: (event: ToolEvent) => void; readonly chat?: Chat },
+  { hear, chat, owner, ...options }: FromToolOptions & Turning,
 ): Observable<ToolEvent> {
   const invocation = new Invocation(definition, input, ctx, id, options, chat);
-  return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }, hear).start());
+  return new DirectObservable((sink) => new EventRun(sink, invocation, { id, name }, hear, owner).start());
 }
 
 /** What is answered to a call of a tool that is not there. */

@@ -5,7 +5,7 @@ import type { ScopeNode } from '../core/node.js';
 import { WorkObservable } from '../operators/work.js';
 import { StreamStalledError, type ReplyErrorInit } from './errors.js';
 import { bodyError, requestError } from './modelErrors.js';
-import { planOutput, type OutputForm, type ReadOutput } from './structuredOutput.js';
+import { planOutput, type ReadOutput } from './structuredOutput.js';
 import {
   checkRequest,
   guarded,
@@ -61,27 +61,36 @@ export function message<O = unknown>(
   checkRequest('message', client, params, options);
   const form = planOutput('message', options.output, params.output_config);
   if (form === undefined) return whole(client, params, options) as Observable<MessageReply<O>>;
-  return whole(client, { ...params, output_config: form.config }, options, form).pipe(
-    map(({ read = {}, ...reply }) => {
-      if ('error' in read) throw read.error;
-      return { ...reply, ...(read.output !== undefined && { output: read.output }) } as MessageReply<O>;
-    }),
-  );
+  const sent = { ...params, output_config: form.config };
+  const read = async (reply: MessageReply): Promise<ReadReply> => ({ ...reply, read: await form.read(reply.message) });
+  // That a reply does not fit is no reason for a guard to ask again, or to trip.
+  if (options.guard !== undefined) return whole(client, sent, options, read).pipe(map((reply) => opened<O>(reply)));
+  return whole(client, sent, options, async (reply) => opened<O>(await read(reply)));
 }
 
 interface ReadReply extends MessageReply {
-  readonly read?: ReadOutput;
+  readonly read: ReadOutput;
 }
 
-/** The reply with its output, if one was asked for, as it passes the guard: that it does not fit is no reason to ask again, or to trip. */
-function whole(client: MessagesClient, params: MessageParams, options: RequestOptions, form?: OutputForm): Observable<ReadReply> {
+/** The reply with its output. Throws where it does not fit. */
+function opened<O>({ read, ...reply }: ReadReply): MessageReply<O> {
+  if ('error' in read) throw read.error;
+  return { ...reply, ...(read.output !== undefined && { output: read.output }) } as MessageReply<O>;
+}
+
+function whole<R = MessageReply>(
+  client: MessagesClient,
+  params: MessageParams,
+  options: RequestOptions,
+  then?: (reply: MessageReply) => Promise<R>,
+): Observable<R> {
   const { within, label = 'messages.create' } = options;
   let attempts = 0;
-  const send = (signal: AbortSignal): Promise<ReadReply> => {
+  const send = (signal: AbortSignal): Promise<R> => {
     const reply = request(client, params, options, signal, meterOf(client, params, options, ++attempts));
-    return form === undefined ? reply : reply.then(async (said) => ({ ...said, read: await form.read(said.message) }));
+    return then === undefined ? (reply as Promise<R>) : reply.then(then);
   };
-  const call = new WorkObservable(within as ScopeNode | undefined, send, { label });
+  const call = new WorkObservable<R>(within as ScopeNode | undefined, send, { label });
   return guarded(call, params, options);
 }
 

@@ -14,6 +14,7 @@ import { parse } from './parse.js';
 import { ToolInputError } from './errors.js';
 import type { ToolEffect } from './tool.js';
 import type { ToolDefinition } from './toolDefinition.js';
+import type { Chat } from './versions.js';
 import { problemsOf } from './words.js';
 
 /** A call that asks its guard to pass. */
@@ -44,14 +45,14 @@ export interface GatedCall {
   /** The input as the model wrote it, and as the tool is to be given it. */
   readonly said: unknown;
   readonly input: unknown;
-  /** Names the conversation, if it can be continued later. */
-  readonly chat: string | undefined;
+  /** The conversation; undefined if the call is in none. */
+  readonly chat: Chat | undefined;
   readonly scope: ScopeContext;
   readonly graceMs: number;
   /** A person has put another input in the place of the model's. */
   edited(input: unknown, instead: unknown): void;
   /** A person is about to be asked. */
-  asking(): void;
+  asking(request: string): void;
   /** Others hold what it reads or writes. */
   waiting(keys: readonly string[]): void;
 }
@@ -81,14 +82,16 @@ export function behindGates(
   if (approvals === undefined)
     throw new TypeError(`The tool "${definition.name}" needs an approval, and there is nobody to ask: give \`approvals\`.`);
   let decided = false;
-  const asked = approved<unknown, unknown>(approvals, requestOf(definition, call), (answer) => {
+  let request: string | undefined;
+  const onAsked = (id: string): void => void (request = id);
+  const asked = approved<unknown, unknown>(approvals, { ...requestOf(definition, call), onAsked } as EditableRequest<unknown>, (answer) => {
     decided = true;
     if (!(answer instanceof Edited)) return start(call.input);
     call.edited(answer.input, answer.instead);
     return start(answer.input);
   });
   const tell = defer(() => {
-    if (!decided) call.asking();
+    if (!decided && request !== undefined) call.asking(request);
     return EMPTY;
   });
   return merge(asked, tell);
@@ -116,20 +119,22 @@ class Edited {
   ) {}
 }
 
-/**
- * A request that was left, or its decision, is for the same call of the same conversation, whatever its id then; where nobody can continue the
- * conversation, for the same call under the same id.
- */
+/** A request that was left, or its decision, is for the same call of the same conversation, whatever its id is then. */
 function requestOf(definition: ToolDefinition, { id, said, chat, scope }: GatedCall): EditableRequest<unknown> & ApprovalAsk {
-  const { name, description } = definition;
-  const validate = (edited: unknown): Edited => {
-    const parsed = parse(definition.input, edited);
+  const { name: title, description: payload } = definition;
+  const keep = chat !== undefined && toJson([...chat.trail, title, said]);
+  const common = { id, idTaken: 'another', title, payload, input: said, keep, owner: chat?.owner } as const;
+  return { ...common, validate: edits(definition), isOver: () => wasAnswered(scope) };
+}
+
+/** What a request keeps: it may be kept for long, and holds on to the tool alone. */
+function edits({ name, input }: ToolDefinition): (edited: unknown) => Edited {
+  return (edited) => {
+    const parsed = parse(input, edited);
     if (parsed instanceof Promise) throw new TypeError(`The input of "${name}" is checked asynchronously, so it cannot be edited.`);
     if (!parsed.success) throw new ToolInputError(name, problemsOf(parsed.error.issues), { cause: parsed.error });
     return new Edited(parsed.data, edited);
   };
-  const keep = chat === undefined ? id : toJson([chat, name, said]);
-  return { id, title: name, payload: description, input: said, keep, validate, isOver: () => wasAnswered(scope) };
 }
 
 /** The model has been told, or will never hear, that the call did not run: should it want it still, it asks anew. */

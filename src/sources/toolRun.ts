@@ -120,9 +120,9 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
       this.parsed = input;
       this.edited = { edited: instead };
     };
-    const asking = (): void => this.tellAsking(said);
+    const asking = (request: string): void => this.tellAsking(said, request);
     const waiting = (keys: readonly string[]): void => this.tellWaiting('resources', keys);
-    const call = { id, said, input: this.parsed, chat: chat?.key, scope: this, graceMs: this.env.graceMs, edited, asking, waiting };
+    const call = { id, said, input: this.parsed, chat, scope: this, graceMs: this.env.graceMs, edited, asking, waiting };
     this.phase = 'gate';
     const gated = behindGates(definition, this.rules, call, work);
     if (gated === undefined) this.phase = 'input';
@@ -162,7 +162,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
   }
 
   /** A person is about to be asked. */
-  protected tellAsking(_input: unknown): void {}
+  protected tellAsking(_input: unknown, _request: string): void {}
 
   /** Others hold what it needs. */
   protected tellWaiting(_for: 'resources', _on: readonly string[]): void {}

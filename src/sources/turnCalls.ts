@@ -1,4 +1,5 @@
 import { EMPTY, Subject, type Observable, type Subscriber, type Subscription } from 'rxjs';
+import type { ScopeNode } from '../core/node.js';
 import type { CancelReason, Outcome, Scope, ScopeContext } from '../core/types.js';
 import { fanOutScoped } from '../operators/fanOutScoped.js';
 import { isApprovalDeniedError, isApprovalExpiredError } from '../gates/errors.js';
@@ -40,6 +41,7 @@ export class TurnCalls {
     private readonly scope: Scope,
     private readonly out: Subscriber<TurnEvent>,
     private readonly chat: Chat,
+    private readonly owner: ScopeNode,
   ) {
     this.order = new ToolOrder(plan.tools);
   }
@@ -140,12 +142,12 @@ export class TurnCalls {
   private run(pending: PendingCall, ctx: ScopeContext): Observable<ToolEvent> {
     const { id, call } = pending;
     const { name, input } = call;
-    const { chat, plan } = this;
+    const { chat, owner, plan } = this;
     const { tools, rules } = plan;
     const definition = tools.get(name);
     const hear = (event: ToolEvent): void => this.hear(pending, event);
     if (definition !== undefined && call.state === 'ready')
-      return toolEvents(definition, { id, name, input }, ctx, { hear, chat, ...rules });
+      return toolEvents(definition, { id, name, input }, ctx, { hear, chat, owner, ...rules });
     hear(definition === undefined ? unknownTool({ id, name }, tools.values()) : badInput(pending, this.stop));
     return EMPTY;
   }

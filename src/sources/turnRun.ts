@@ -34,8 +34,9 @@ export class TurnRun {
   events(): Observable<TurnEvent> {
     const { turnMs } = this.plan;
     const all = new Observable<TurnEvent>((out) => {
-      const scope = innermost(this.scope as unknown as ScopeNode) as unknown as Scope;
-      const calls = new TurnCalls(this.plan, this.turn, scope, out, this.ledger);
+      const owner = this.scope as unknown as ScopeNode;
+      const scope = innermost(owner) as unknown as Scope;
+      const calls = new TurnCalls(this.plan, this.turn, scope, out, this.ledger, owner);
       out.add(calls);
       out.add(
         this.reply().subscribe({

@@ -7,8 +7,10 @@ export type Version = string | number;
 /** What a call knows of the conversation in which it was made. */
 export interface Chat {
   readonly versions: SeenVersions;
-  /** Names the conversation, if it can be continued later; undefined if it ends with the turn or agent. */
-  readonly key: string | undefined;
+  /** Stands for the conversation: whoever continues it has the same. */
+  readonly owner: object;
+  /** Names of the agents from its agent down to the one that made the call. */
+  readonly trail: readonly string[];
 }
 
 /** The versions that the model has seen in one conversation, by key. */
@@ -24,6 +26,7 @@ export class SeenVersions {
   /** Something was written: whatever the model does next is based on that. */
   wrote(key: string, version: Version): void {
     this.seen.set(key, version);
+    this.coming.delete(key);
   }
 
   /** Something was read, or shown after a conflict: calls that were made before do not know of it. */

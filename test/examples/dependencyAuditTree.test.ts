@@ -322,7 +322,7 @@ describe('frame', () => {
 
   it('draws those below an agent below it, and says what waits for an answer', () => {
     const { fleet, zod } = family();
-    const call = { type: 'approval', id: '1', name: 'file_finding', input: {}, path: [] } as const;
+    const call = { type: 'approval', id: '1', request: '1', name: 'file_finding', input: {}, path: [] } as const;
     fleet.take(zod, { type: 'tool', turn: 1, event: call });
     const stage = scene(0);
     const lines = frame({ ...stage, fleet }, { said: [], trips: [], columns: 80, rows: 24 }).split('\n');

@@ -4,7 +4,7 @@ import { BucketBacklog, type Backlogged } from '../../src/gates/bucketBacklog.js
 import { BucketBounds, type Room } from '../../src/gates/bucketBounds.js';
 
 function waiter(cost: number, priority = 0, key?: string): Backlogged {
-  return { hold: { costs: [cost] }, priority, key };
+  return { costs: [cost], priority, key };
 }
 
 /** A queue with its bounds. */
@@ -33,7 +33,7 @@ describe('BucketBacklog', () => {
             if (gone !== undefined) backlog.remove(gone);
           }
           expect(backlog.total.count).toBe(waiting.length);
-          expect(backlog.total.costs).toEqual([waiting.reduce((sum, { hold }) => sum + (hold.costs[0] as number), 0)]);
+          expect(backlog.total.costs).toEqual([waiting.reduce((sum, { costs }) => sum + (costs[0] as number), 0)]);
           const priorities = new Set(waiting.map(({ priority }) => priority));
           expect(backlog.only).toBe(priorities.size === 1 ? [...priorities][0] : undefined);
           for (const each of waiting) backlog.remove(each);

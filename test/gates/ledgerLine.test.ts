@@ -232,7 +232,7 @@ describe('BudgetLine', () => {
               desk.line.opened(nodes[at]!);
               desk.open();
             }
-            const idle = [...desk.places.values()].filter((each) => desk.line.obstacle(each.node, each.amounts, each.turn) === undefined);
+            const idle = [...desk.places.values()].filter((each) => desk.line.obstacle(each.node, each.amounts, each.visit) === undefined);
             if (idle.length > 0) expect(idle.map(({ who }) => who)).toEqual([]);
             if (nodes.some((each) => each.accounts.microUsd.free < 0)) expect('a limit').toBe('kept');
           }

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Turn } from '../../src/gates/turn.js';
+import { Visit } from '../../src/gates/visit.js';
 import { WaitingLine } from '../../src/gates/waitingLine.js';
 
-class Named extends Turn<undefined> {
+class Named extends Visit<undefined> {
   constructor(
     readonly name: string,
     priority = 0,

@@ -1,4 +1,6 @@
-import { lastValueFrom, toArray } from 'rxjs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { lastValueFrom, tap, toArray } from 'rxjs';
 import { ApprovalGate } from 'rxfleet';
 import { agent, conversation, tool, turn, type AgentEvent, type TurnEvent, type TurnOptions } from 'rxfleet/agents';
 import { expectNoOpenScopes, lastToolResults, reply } from 'rxfleet/testing';
@@ -51,7 +53,7 @@ const tools = [mail, wipe, pay];
 type Calls = readonly { readonly id?: string; readonly name: string; readonly input: object }[];
 const replying = (calls: Calls) =>
   reply.message({ content: calls.map((call, n) => ({ type: 'tool_use', id: `call_${n}`, ...call })) } as never);
-const asksFor = (event: AgentEvent): string[] => (event.type === 'tool' && event.event.type === 'approval' ? [event.event.id] : []);
+const asksFor = (event: AgentEvent): string[] => (event.type === 'tool' && event.event.type === 'approval' ? [event.event.request] : []);
 const resultsOf = (events: readonly AgentEvent[]) =>
   (events.filter(({ type }) => type === 'turn').at(-1) as TurnEvent & { type: 'turn' }).results;
 
@@ -136,11 +138,11 @@ describe('approvals of calls', () => {
       const options = { client, ...ask, tools, approvals: desk };
       expect(await leaveWhenAsked(options)).toBe('call_0');
       if (decidedFirst) expect(desk.approve('call_0')).toBe(true);
-      const events: AgentEvent[] = [];
-      const end = lastValueFrom(turn(options).pipe(toArray())).then((all) => events.push(...all));
-      await expect.poll(() => desk.pending()).toMatchObject([{ title: 'wipe', input: { disk: 'disk1' }, left: false }]);
-      expect(desk.snapshot()).toMatchObject({ remembered: 0 });
-      desk.approve('call_0');
+      const asked: string[] = [];
+      const end = lastValueFrom(turn(options).pipe(tap((event) => asked.push(...asksFor(event)))));
+      await expect.poll(() => asked).toEqual([decidedFirst ? 'call_0' : 'call_0-2']);
+      expect(desk.pending().filter(({ left }) => !left)).toMatchObject([{ id: asked[0], title: 'wipe', input: { disk: 'disk1' } }]);
+      desk.approve(asked[0] as string);
       await end;
       expect(made).toEqual([{ disk: 'disk1' }]);
     }
@@ -173,6 +175,94 @@ describe('approvals of calls', () => {
       expect(made).toEqual([{ to: 'bob' }]);
       expect(desk.snapshot()).toMatchObject({ pending: [], remembered: 0 });
     }
+  });
+
+  it('calls of different conversations may have the same id at one desk, and are decided each for itself', async () => {
+    const desk = new ApprovalGate();
+    const { client } = await start((request) =>
+      replying([{ name: 'mail', input: { to: String(request.messages[0]?.content as string) } }]),
+    );
+    const asked: string[][] = [];
+    const ends = ['ann', 'bob', 'cy'].map((name, n) => {
+      const mine: string[] = (asked[n] = []);
+      const messages = [{ role: 'user' as const, content: name }];
+      return lastValueFrom(
+        turn({ client, ...ask, messages, tools, approvals: desk }).pipe(
+          tap((event) => mine.push(...asksFor(event))),
+          toArray(),
+        ),
+      );
+    });
+    await expect.poll(() => desk.pending()).toHaveLength(3);
+    expect(asked.flat().sort()).toEqual(['call_0', 'call_0-2', 'call_0-3']);
+    desk.approve(asked[1]?.[0] as string);
+    desk.deny(asked[0]?.[0] as string);
+    desk.approve(asked[2]?.[0] as string);
+    const said = (await Promise.all(ends)).map((events) => resultsOf(events)[0]?.content);
+    expect(said).toEqual([expect.stringContaining('was denied'), 'sent to bob', 'sent to cy']);
+  });
+
+  it('a decision for one history is none for another, though id, tool and input are the same', async () => {
+    const desk = new ApprovalGate();
+    const { client } = await start(() => replying([{ name: 'mail', input: { to: 'bob' } }]));
+    const options = (content: string) => ({ client, ...ask, messages: [{ role: 'user' as const, content }], tools, approvals: desk });
+    const mine = options('mine');
+    desk.approve(await leaveWhenAsked(mine));
+    await leaveWhenAsked(options('yours'));
+    expect(made).toEqual([]);
+    await lastValueFrom(turn(mine));
+    expect(made).toEqual([{ to: 'bob' }]);
+  });
+
+  it('what is kept does not hold on to the agent that asked', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const desk = new ApprovalGate();
+    const { client } = await start(() => replying([{ name: 'mail', input: { to: 'bob' } }]));
+    const gone: WeakRef<object>[] = [];
+    for (const approve of [true, false]) {
+      await (async () => {
+        const messages = [{ role: 'user' as const, content: 'x'.repeat(1000) }];
+        gone.push(new WeakRef(messages));
+        const id = await leaveWhenAsked({ client, ...ask, messages, tools, approvals: desk });
+        if (approve) desk.approve(id);
+      })();
+    }
+    await expect
+      .poll(() => {
+        collect();
+        return gone.map((each) => each.deref());
+      })
+      .toEqual([undefined, undefined]);
+    expect(desk.snapshot()).toMatchObject({ pending: [{ left: true }], remembered: 1 });
+  });
+
+  it('so does one that an agent inside of it was asking for', async () => {
+    const desk = new ApprovalGate();
+    const chat = conversation([hello]);
+    let n = 0;
+    const { client } = await start((request) => {
+      const lead = request.messages[0]?.content === hello.content;
+      if (lastToolResults(request).some(({ text }) => text.startsWith('sent') || text === 'done')) return reply.text('done');
+      return replying([{ id: `toolu_${n++}`, ...(lead ? { name: 'delegate', input: {} } : { name: 'mail', input: { to: 'bob' } }) }]);
+    });
+    const delegate = tool({
+      name: 'delegate',
+      description: 'gives a task away',
+      input: z.object({}),
+      run: (_input, { scope }) =>
+        agent({ client, ...ask, name: 'helper', messages: [{ role: 'user', content: 'write' }], tools: [mail], within: scope }),
+    });
+    const options = { client, ...ask, messages: chat, tools: [delegate], approvals: desk };
+    const asked = new Promise<string>((resolve) => desk.events$.subscribe((event) => event.type === 'approval' && resolve(event.id)));
+    const running = agent(options).subscribe();
+    const id = await asked;
+    running.unsubscribe();
+    expect(desk.approve(id)).toBe(true);
+    chat.add({ role: 'user', content: 'go on' });
+    await lastValueFrom(agent(options));
+    expect(made).toEqual([{ to: 'bob' }]);
+    expect(desk.snapshot()).toMatchObject({ pending: [], remembered: 0 });
   });
 
   it('another conversation does not, though it asks for the same', async () => {

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { BehaviorSubject, lastValueFrom, NEVER, of, ReplaySubject, Subject, tap, throwError, toArray } from 'rxjs';
 import { agent, conversation, isConversationBusyError, tool, type AgentEvent, type AgentMessage } from 'rxfleet/agents';
 import { expectNoOpenScopes, reply } from 'rxfleet/testing';
@@ -43,6 +44,17 @@ describe('inbox$', () => {
     inbox$.next('hi');
     expect(joined(await end)).toEqual(['0 "  " (ignored)', '0 "hi"']);
     expect(chat.messages[0]).toEqual(said('hi'));
+  });
+
+  it('nor does it ask the model to answer its own reply', async () => {
+    const inbox$ = new Subject<string>();
+    const { client, server } = await start(() => reply.text('hello'));
+    const chat = conversation([hello, { role: 'assistant', content: 'and you?' }]);
+    const end = lastValueFrom(agent({ client, ...ask, messages: chat, inbox$ }).pipe(toArray()));
+    await sleep(20);
+    expect(server.stats().requests).toBe(0);
+    inbox$.next('fine');
+    expect(joined(await end)).toEqual(['0 "fine"']);
   });
 
   it('what has nothing in it does not join, and is told; a conversation takes none of it', async () => {
@@ -111,6 +123,41 @@ describe('inbox$', () => {
       'inbox$ must emit texts, or lists',
     );
     expect(server.stats().requests).toBe(0);
+  });
+
+  it('what the API would refuse does not join, and spoils nothing; blank parts of it are left out', async () => {
+    const odd = [
+      [{ type: 'tool_result', tool_use_id: 'toolu_9', content: 'x' }],
+      [5],
+      [null],
+      [{ type: 'text' }],
+      [{ type: 'nonsense' }],
+    ] as never[];
+    const captioned = [
+      { type: 'text', text: '' },
+      { type: 'text', text: 'hi' },
+    ] as never;
+    const { client } = await start((request) => reply.text(JSON.stringify(request.messages.at(-1)?.content)));
+    const chat = conversation([hello]);
+    const events = await lastValueFrom(agent({ client, ...ask, messages: chat, inbox$: of(...odd, captioned) }).pipe(toArray()));
+    expect(joined(events).map((each) => each.endsWith('(ignored)'))).toEqual([true, true, true, true, true, false]);
+    expect(doneOf(events).text).toBe('[{"type":"text","text":"hi"}]');
+  });
+
+  it('the agent goes on in its own async context, whoever spoke first', async () => {
+    const user = new AsyncLocalStorage<string>();
+    const seen: (string | undefined)[] = [];
+    const look = tool({ name: 'look', description: '', input: z.object({}), run: () => void seen.push(user.getStore()) });
+    const { client } = await start((request) =>
+      request.messages.length > 1 ? reply.text('ok') : reply.toolUse([{ name: 'look', input: {} }]),
+    );
+    const inbox$ = new Subject<string>();
+    const end = user.run('owner', () =>
+      lastValueFrom(agent({ client, ...ask, messages: [], tools: [look], inbox$ }).pipe(tap(() => seen.push(user.getStore())))),
+    );
+    user.run('visitor', () => inbox$.next('hi'));
+    await end;
+    expect(new Set(seen)).toEqual(new Set(['owner']));
   });
 
   it('a flood ends the agent', async () => {

@@ -1,4 +1,4 @@
-import { lastValueFrom, toArray } from 'rxjs';
+import { concat, EMPTY, lastValueFrom, of, throwError, toArray } from 'rxjs';
 import { guard, RetryGate } from 'rxfleet';
 import {
   agent,
@@ -124,6 +124,13 @@ describe('versions', () => {
     expect(store.pages.get('a')?.text).toBe('both');
   });
 
+  it('a read in the same reply as a write does not take back what was written', async () => {
+    const store = new Store('a');
+    const events = await run(store, [[read('a')], [read('a'), write('a', 'second')], [write('a', 'third')]]);
+    expect(answers(events).slice(1)).toEqual(['first', 'written', 'written']);
+    expect(store.writes).toEqual(['a: second', 'a: third']);
+  });
+
   it('who has never read has no version', async () => {
     const store = new Store('a');
     const events = await run(store, [[write('a', 'blind')]]);
@@ -221,6 +228,28 @@ describe('conflictRetries', () => {
     expect(() => tool({ ...base, versionOf: () => 'a', conflictRetries: 1 })).toThrow(RangeError);
     expect(() => tool({ ...base, effect: 'idempotent', conflictRetries: 1 })).toThrow('conflictRetries');
     expect(() => tool({ ...base, versionOf: 5 as never })).toThrow(TypeError);
+  });
+
+  it('a run that met a conflict leaves no value behind', async () => {
+    let tries = 0;
+    const odd = tool({
+      name: 'odd',
+      description: '',
+      effect: 'idempotent',
+      input: z.object({}),
+      versionOf: () => 'a',
+      conflictRetries: 1,
+      run: () =>
+        tries++ === 0
+          ? concat(
+              of('stale'),
+              throwError(() => new VersionConflictError(1, 2, 'x')),
+            )
+          : EMPTY,
+    });
+    const { client } = await start([reply.toolUse([{ name: 'odd', input: {} }])]);
+    const events = await lastValueFrom(turn({ client, ...ask, tools: [odd] }).pipe(toArray()));
+    expect(answers(events)).toEqual(['The call completed without output.']);
   });
 
   it('a key that cannot be told fails its own call', async () => {
