@@ -142,7 +142,8 @@ export abstract class ScopeNode extends Member implements AlarmTarget {
     this.mark(reason instanceof Cancellation ? reason : new Cancellation(reason));
     const marked: ScopeNode[] = [this];
     const { scopes, calls } = sweepBelow(this, (scope, above) => {
-      if (spares?.(scope)) return false;
+      // One that has closed may be on the list while it tells so: nothing is below it.
+      if (scope.over || spares?.(scope)) return false;
       if (scope.state < CANCELLING) {
         scope.mark(scope.inherit(above.cancellation as Cancellation));
         marked.push(scope);

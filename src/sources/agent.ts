@@ -14,6 +14,7 @@ import { Inbox, sayable } from './inbox.js';
 import { begun, planTurn, type TurnOptions, type TurnPlan, type TurnTimeouts } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
+import { planAround } from './turnScope.js';
 
 export interface AgentOptions<O = unknown> extends Omit<TurnOptions<O>, 'timeouts'> {
   /** Label of the agent's scope: what paths, reports and errors call it. Default `agent`. */
@@ -79,7 +80,7 @@ export function agent<O = unknown>(options: AgentOptions<O>): Observable<AgentEv
     const trees = bounds(around?.trees ?? [], limits, within?.depth ?? 0);
     const limit = (inner: Observable<AgentEvent>, tree: DepthGate): Observable<AgentEvent> =>
       inner.pipe(depthLimit(tree, plan.scope.within, { label: name }));
-    const bounded = trees.reduceRight(limit, run(begun(plan, around?.plan), trees));
+    const bounded = trees.reduceRight(limit, run(begun(plan, planAround(within)), trees));
     (bounded as DirectObservable<AgentEvent>).begin(sink);
   });
   return events as Observable<AgentEvent<O>>;

@@ -4,12 +4,12 @@ import type { ScopeOptions } from '../core/options.js';
 import type { CancelReason } from '../core/types.js';
 import type { DepthGate } from '../gates/depthGate.js';
 import type { AgentBelow, AgentEvent, AgentStep } from './agentEvent.js';
-import { CallScope } from './callScope.js';
 import type { Ledger } from './conversation.js';
 import type { TurnPlan } from './turnPlan.js';
+import { TurnScope } from './turnScope.js';
 
 /** The scope of one run of an agent: one level deeper than what started it, and heard by every agent around it. */
-export class AgentScope extends CallScope<AgentEvent> {
+export class AgentScope extends TurnScope<AgentEvent> {
   readonly above: AgentScope | undefined;
   /** What it continues. */
   ledger: Ledger | undefined = undefined;
@@ -22,12 +22,11 @@ export class AgentScope extends CallScope<AgentEvent> {
   constructor(
     out: Sink<AgentEvent>,
     options: ScopeOptions,
-    /** What agents below inherit. */
-    readonly plan: TurnPlan,
+    plan: TurnPlan,
     /** What bounds them, the outermost first. */
     readonly trees: readonly DepthGate[],
   ) {
-    super(out, options);
+    super(out, options, plan);
     this.above = agentAround(this.up);
     this.number = this.above === undefined ? 0 : ++this.outermost.count;
   }

@@ -86,7 +86,7 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
     this.events++;
     this.watchdog.touch();
     this.meter.take(event);
-    if (event.type !== 'message_stop') return;
+    if ((event as StreamEvent | null)?.type !== 'message_stop') return;
     this.meter.complete();
     this.watchdog.watch(AFTERWARDS_MS);
   }
@@ -105,8 +105,9 @@ export class EventStream implements AsyncIterator<StreamEvent, undefined>, Async
       source = this.source = data[Symbol.asyncIterator]();
     } catch (error) {
       watchdog.stop();
+      const draining = this.meter.finishing && !controller.signal.aborted;
       controller.abort();
-      if (this.stopped) return DONE;
+      if (this.stopped && !draining) return DONE;
       const failure = this.stall ?? requestError(error, this.known());
       this.meter.fail(failure);
       throw failure;

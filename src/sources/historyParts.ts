@@ -1,6 +1,9 @@
 import type Anthropic from '@anthropic-ai/sdk';
 import { isRecord } from './blockFields.js';
 
+/** Characters of a tool's name that the API takes. */
+export const MAX_NAME = 200;
+
 export type MessageParam = Anthropic.Messages.MessageParam;
 type Message = Anthropic.Messages.Message;
 type Block = Anthropic.Messages.ContentBlock;
@@ -75,7 +78,9 @@ function sendable(block: Block, id: string | undefined): BlockParam {
   if (!('input' in block)) return block;
   const input = isRecord(block.input) ? block.input : {};
   const newId = id ?? block.id;
-  return input === block.input && newId === block.id ? block : { ...block, id: newId, input };
+  const name = block.name.slice(0, MAX_NAME) || 'unknown';
+  if (input === block.input && newId === block.id && name === block.name) return block;
+  return { ...block, id: newId, name, input } as BlockParam;
 }
 
 /** The ids of all calls in a history. */

@@ -60,7 +60,7 @@ export function message<O = unknown>(
 ): Observable<MessageReply<O>> {
   checkRequest('message', client, params, options);
   const form = planOutput('message', options.output, params.output_config);
-  if (form === undefined) return whole(client, params, options) as Observable<MessageReply<O>>;
+  if (form === undefined) return whole<MessageReply<O>>(client, params, options);
   const sent = { ...params, output_config: form.config };
   const read = async (reply: MessageReply): Promise<ReadReply> => ({ ...reply, read: await form.read(reply.message) });
   // That a reply does not fit is no reason for a guard to ask again, or to trip.

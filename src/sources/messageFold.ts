@@ -63,10 +63,14 @@ export class MessageFold {
   }
 
   private open({ index, content_block }: Anthropic.Messages.RawContentBlockStartEvent): FoldedCall | undefined {
+    // They count up: an index that is far off would make room for all before it.
+    if (!(index >= 0 && index <= this.blocks.length))
+      throw new RangeError(`There is no place for a block ${index} after ${this.blocks.length}.`);
     const released = this.release();
     const opened: OpenBlock = { block: { ...content_block }, json: '', call: undefined };
     if (content_block.type === 'tool_use') {
       const { id, name } = content_block;
+      if (typeof id !== 'string' || typeof name !== 'string') throw new TypeError('A tool_use block has an id and a name.');
       opened.call = { id, name, input: undefined, state: 'open', json: '', index };
     }
     this.blocks[index] = this.latest = opened;

@@ -1,12 +1,11 @@
 import { isRecord, isTyped, withKnownFields, type Typed } from './blockFields.js';
 import type { Block, Role } from './historyLines.js';
-import { isSendable } from './historyParts.js';
+import { isSendable, MAX_NAME } from './historyParts.js';
 import { toJson } from './json.js';
 import type { Note } from './repairHistory.js';
 import { serverPart } from './serverCalls.js';
 
 const BY_ASSISTANT = /^(?:tool_use|(?:redacted_)?thinking|(?:server|mcp)_tool_use|.+_tool_result)$/;
-const MAX_NAME = 200;
 
 /** A block as it may stand in a message of this role, whatever is around it; undefined if none can be made of it. */
 export function repairBlock(given: unknown, role: Role, note: Note): Block | undefined {
@@ -15,7 +14,7 @@ export function repairBlock(given: unknown, role: Role, note: Note): Block | und
   const whole = completed(block, note);
   const known = withKnownFields(whole) as Block | undefined;
   if (known === undefined || !isSendable(known) || serverPart(known)?.id === '') return note('dropped-block');
-  if (whole !== (given)) note('changed-block', idOf(whole));
+  if (whole !== given) note('changed-block', idOf(whole));
   if (known !== (whole as unknown)) note('dropped-field', idOf(whole));
   return known;
 }

@@ -62,7 +62,7 @@ export interface ToolOptions<I extends z.ZodType, R> {
   readonly graceMs?: number | undefined;
   /**
    * What a call reads and writes, by keys of your own such as `file:a.txt`: in a turn, calls that conflict run one after the other, in the order in
-   * which they were made, all others in parallel.
+   * which they were made, all others in parallel. Who waits for a person, a guard or `dependsOn` is passed.
    */
   readonly resources?: ((input: z.output<I>) => LockKeys) | undefined;
   /**

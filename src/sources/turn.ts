@@ -1,10 +1,11 @@
 import type { Observable } from 'rxjs';
+import { innermost } from '../core/call.js';
 import { DirectObservable } from '../core/direct.js';
-import { agentAround } from './agentScope.js';
-import { CallScope } from './callScope.js';
+import type { ScopeNode } from '../core/node.js';
 import { begun, planTurn, type TurnOptions } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
+import { planAround, TurnScope } from './turnScope.js';
 
 /**
  * One turn: streams a reply of the model, runs the calls in it in one scope, and ends with the history that answers all of them in one batch.
@@ -20,10 +21,11 @@ import { TurnRun } from './turnRun.js';
 export function turn<O = unknown>(options: TurnOptions<O>): Observable<TurnEvent<O>> {
   const plan = planTurn('turn', options, undefined);
   const events = new DirectObservable<TurnEvent>((sink) => {
-    const scope = new CallScope<TurnEvent>(sink, plan.scope);
+    const own = begun(plan, planAround(innermost(plan.scope.within as ScopeNode | undefined)));
+    const scope = new TurnScope<TurnEvent>(sink, plan.scope, own);
     scope.begin(() => {
       const ledger = plan.open();
-      return ledger.continued(() => new TurnRun(begun(plan, agentAround(scope)?.plan), ledger, scope, 1).events(), plan.whenBusy);
+      return ledger.continued(() => new TurnRun(own, ledger, scope, 1).events(), plan.whenBusy);
     });
   });
   return events as Observable<TurnEvent<O>>;

@@ -2,12 +2,12 @@ import { EMPTY, Subject, type Observable, type Subscriber, type Subscription } f
 import type { ScopeNode } from '../core/node.js';
 import type { CancelReason, Outcome, Scope, ScopeContext } from '../core/types.js';
 import { fanOutScoped } from '../operators/fanOutScoped.js';
-import { isApprovalDeniedError, isApprovalExpiredError } from '../gates/errors.js';
+import { isApprovalDeniedError, isApprovalExpiredError, isDepthLimitError } from '../gates/errors.js';
 import type { DeadlineEnd } from '../operators/deadline.js';
 import { takeWithin } from '../operators/takeWithin.js';
 import type { PendingCall } from './conversation.js';
 import { graceWithin } from './grace.js';
-import { ToolInputCutOffError, ToolInputError } from './errors.js';
+import { isVersionConflictError, ToolInputCutOffError, ToolInputError } from './errors.js';
 import { toolEvents, unknownTool, type ToolEvent } from './fromTool.js';
 import { DependencyFailedError, isDependencyFailedError } from './graphErrors.js';
 import { errorResult, failureText, resultOf } from './resultOf.js';
@@ -166,9 +166,11 @@ export class TurnCalls {
   }
 }
 
-/** What the model did wrong and what a person did not allow is an answer, never the failure of a tool. */
+/** What the model did wrong, what a person or a limit of the tree did not allow, and a conflict are answers, never the failure of a tool. */
 function isAnswer({ phase, error }: ToolEvent & { readonly type: 'failed' }): boolean {
-  return phase === 'input' || isApprovalDeniedError(error) || isApprovalExpiredError(error);
+  return (
+    phase === 'input' || [isApprovalDeniedError, isApprovalExpiredError, isDepthLimitError, isVersionConflictError].some((is) => is(error))
+  );
 }
 
 function refused(call: PendingCall, stop: string): ToolEvent {

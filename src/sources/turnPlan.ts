@@ -177,7 +177,7 @@ export function planTurn(who: string, options: TurnOptions, name: string | undef
 }
 
 /**
- * The plan of one run: the gates that it was not given are those of the agent around it. Only that one's `toolGuard` is not: the tool in which this
+ * The plan of one run: the gates that it was not given are those of the turn or agent around it. Only that one's `toolGuard` is not: the tool in which this
  * runs stands behind it, and holds what it gave.
  */
 export function begun(plan: TurnPlan, around: TurnPlan | undefined): TurnPlan {

@@ -4,7 +4,7 @@ import { CallObservable, innermost } from '../core/call.js';
 import type { ScopeNode } from '../core/node.js';
 import type { Scope } from '../core/types.js';
 import { failWithin } from '../operators/failWithin.js';
-import type { Ledger } from './conversation.js';
+import type { Ledger, PendingCall } from './conversation.js';
 import { MessageFold, type FoldedCall } from './messageFold.js';
 import { messageStream } from './messageStream.js';
 import type { ReadOutput } from './structuredOutput.js';
@@ -97,27 +97,18 @@ export class TurnRun {
     });
   }
 
-  private folded(): Pick<MessageFold, 'message' | 'calls'> {
-    try {
-      const { message, calls } = this.fold;
-      return { message, calls };
-    } catch (cause) {
-      throw this.malformed(cause);
-    }
-  }
-
   /** The reply is complete: its calls run, in one scope, and are answered in one batch. */
   private onReply(calls: TurnCalls, out: Subscriber<TurnEvent>): void {
-    let folded: Pick<MessageFold, 'message' | 'calls'>;
+    let message: Anthropic.Messages.Message;
+    let pending: readonly PendingCall[];
     try {
-      folded = this.folded();
-    } catch (error) {
-      return out.error(error);
+      ({ message } = this.fold);
+      pending = message.stop_reason === 'refusal' ? [] : this.ledger.take(message, this.fold.calls, (name) => this.effectOf(name));
+    } catch (cause) {
+      return out.error(this.malformed(cause));
     }
-    const { message } = folded;
     this.ledger.container = message.container ?? this.ledger.container;
     const stop = message.stop_reason ?? 'end_turn';
-    const pending = stop === 'refusal' ? [] : this.ledger.take(message, folded.calls, (name) => this.effectOf(name));
     const continues = stop === 'pause_turn' || (pending.length > 0 && this.runsOn(stop));
     const end = (): void => this.tell(this.end(message, stop, continues), out);
     if (continues) return calls.runRest(pending, stop, end);

@@ -80,6 +80,7 @@ export class UsageMeter implements Work {
     if (this.finishing) this.gates?.(value);
     if (this.to === undefined) return;
     this.usage = this.totals.read(value) ?? this.usage;
+    if (typeof value !== 'object' || value === null) return;
     const { delta } = value as { delta?: { text?: string; thinking?: string; partial_json?: string } };
     if (delta !== undefined) this.chars += (delta.text ?? delta.thinking ?? delta.partial_json ?? '').length;
   }
@@ -105,7 +106,10 @@ export class UsageMeter implements Work {
   fail(error: unknown): void {
     const phase = phaseOf(error, this);
     this.requestId ??= requestIdOf(error);
-    this.end(phase, phase === 'never-sent' || (phase === 'failed' && this.usage === undefined && costsNothing(error)));
+    const free = phase === 'never-sent' || (phase === 'failed' && this.usage === undefined && costsNothing(error));
+    // Nobody hears of the error of a request that is read on: for the gates it is as if it had not been sent.
+    if (this.finishing && free) this.begun = false;
+    this.end(phase, free);
   }
 
   /** An observer that throws is reported as uncaught: the request has nothing to do with it. */

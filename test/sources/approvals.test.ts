@@ -179,9 +179,7 @@ describe('approvals of calls', () => {
 
   it('calls of different conversations may have the same id at one desk, and are decided each for itself', async () => {
     const desk = new ApprovalGate();
-    const { client } = await start((request) =>
-      replying([{ name: 'mail', input: { to: String(request.messages[0]?.content as string) } }]),
-    );
+    const { client } = await start((request) => replying([{ name: 'mail', input: { to: JSON.stringify(request.messages[0]?.content) } }]));
     const asked: string[][] = [];
     const ends = ['ann', 'bob', 'cy'].map((name, n) => {
       const mine: string[] = (asked[n] = []);
@@ -199,7 +197,7 @@ describe('approvals of calls', () => {
     desk.deny(asked[0]?.[0] as string);
     desk.approve(asked[2]?.[0] as string);
     const said = (await Promise.all(ends)).map((events) => resultsOf(events)[0]?.content);
-    expect(said).toEqual([expect.stringContaining('was denied'), 'sent to bob', 'sent to cy']);
+    expect(said).toEqual([expect.stringContaining('was denied'), 'sent to "bob"', 'sent to "cy"']);
   });
 
   it('a decision for one history is none for another, though id, tool and input are the same', async () => {

@@ -31,6 +31,19 @@ it.each([
   expectNoOpenScopes();
 });
 
+it('a request that is left and then refused costs nothing', async () => {
+  const { client, server } = await start([reply.error(529, { pace: { headersMs: 50 } })]);
+  const records: UsageRecord[] = [];
+  const budget = new FleetBudget({ name: 'fleet', usd: '5' });
+  const usage = { next: (record: UsageRecord) => void records.push(record) };
+  const running = messageStream(client, params, { guard: modelGuard({ budget }), onCancel: 'drain', usage }).subscribe();
+  await sleep(20);
+  running.unsubscribe();
+  await expect.poll(() => records).toMatchObject([{ phase: 'failed', exact: true }]);
+  await expect.poll(() => budget.snapshot().microUsd).toMatchObject({ reserved: 0, uncertain: 0, spent: 0 });
+  await server.whenIdle();
+});
+
 it('a request that was not sent is not sent for that', async () => {
   const { client, server } = await start([reply.text('never')]);
   const records: UsageRecord[] = [];

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { BehaviorSubject, lastValueFrom, NEVER, of, ReplaySubject, Subject, tap, throwError, toArray } from 'rxjs';
+import { from, BehaviorSubject, lastValueFrom, NEVER, of, ReplaySubject, Subject, tap, throwError, toArray } from 'rxjs';
 import { agent, conversation, isConversationBusyError, tool, type AgentEvent, type AgentMessage } from 'rxfleet/agents';
 import { expectNoOpenScopes, reply } from 'rxfleet/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -139,7 +139,7 @@ describe('inbox$', () => {
     ] as never;
     const { client } = await start((request) => reply.text(JSON.stringify(request.messages.at(-1)?.content)));
     const chat = conversation([hello]);
-    const events = await lastValueFrom(agent({ client, ...ask, messages: chat, inbox$: of(...odd, captioned) }).pipe(toArray()));
+    const events = await lastValueFrom(agent({ client, ...ask, messages: chat, inbox$: from([...odd, captioned]) }).pipe(toArray()));
     expect(joined(events).map((each) => each.endsWith('(ignored)'))).toEqual([true, true, true, true, true, false]);
     expect(doneOf(events).text).toBe('[{"type":"text","text":"hi"}]');
   });
