@@ -1,4 +1,3 @@
-import { wordsOfApiError } from './apiError.js';
 import type { CallInfo, CancelReason, LateOutcome, Outcome, ScopeFailure, ScopeReport } from './types.js';
 
 const BRAND: unique symbol = Symbol.for('rxfleet.error') as never;
@@ -30,7 +29,7 @@ export function describeError(error: unknown): string {
   try {
     if (!(error instanceof Error)) return String(error);
     const { name, message } = error as { readonly name: unknown; readonly message: unknown };
-    return wordsOfApiError(error) ?? (String(message) || String(name));
+    return String(message) || String(name);
   } catch {
     return 'an error that cannot be printed';
   }

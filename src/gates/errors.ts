@@ -1,4 +1,5 @@
 import { brandError, describeError, hasBrand } from '../core/errors.js';
+import { wordsOf } from './apiError.js';
 
 const LOCAL = 'GateError';
 
@@ -56,7 +57,7 @@ export class CircuitTrippedError extends GateError {
   readonly code = 'CIRCUIT_TRIPPED';
 
   constructor(gate: string, cause: unknown) {
-    super(gate, `Circuit breaker "${gate}" tripped while this call was in flight, so it was stopped: ${describeError(cause)}`, { cause });
+    super(gate, `Circuit breaker "${gate}" tripped while this call was in flight, so it was stopped: ${wordsOf(cause)}`, { cause });
   }
 }
 
@@ -219,7 +220,7 @@ export class BudgetTrippedError extends GateError {
   readonly path: readonly string[];
 
   constructor(gate: string, path: readonly string[], cause: unknown) {
-    super(gate, `Budget "${path.join(' > ') || gate}" was tripped, so this call was stopped: ${describeError(cause)}`, { cause });
+    super(gate, `Budget "${path.join(' > ') || gate}" was tripped, so this call was stopped: ${wordsOf(cause)}`, { cause });
     this.path = path;
   }
 }

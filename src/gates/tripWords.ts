@@ -1,4 +1,4 @@
-import { describeError } from '../core/errors.js';
+import { wordsOf } from './apiError.js';
 import { withoutSecrets } from '../core/redact.js';
 import type { CallInfo } from '../core/types.js';
 import type { GateEvent } from './events.js';
@@ -154,7 +154,7 @@ function name(text: unknown): string {
 }
 
 function reason(error: unknown): string {
-  return withoutSecrets(describeError(error), LONGEST_REASON);
+  return withoutSecrets(wordsOf(error), LONGEST_REASON);
 }
 
 /** JSON knows no infinity. */

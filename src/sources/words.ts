@@ -1,4 +1,4 @@
-import { wordsOfApiError } from '../core/apiError.js';
+import { wordsOfApiError } from '../gates/apiError.js';
 import type { Problem } from './errors.js';
 import { toJson } from './json.js';
 

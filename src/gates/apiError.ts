@@ -1,4 +1,5 @@
-import { withoutSecrets } from './redact.js';
+import { describeError } from '../core/errors.js';
+import { withoutSecrets } from '../core/redact.js';
 
 const LONGEST = 300;
 
@@ -8,6 +9,11 @@ interface ApiErrorShape {
   readonly requestID?: unknown;
   readonly headers?: { get?(name: string): unknown };
   readonly error?: { readonly request_id?: unknown; readonly error?: { readonly type?: unknown; readonly message?: unknown } };
+}
+
+/** What an error says, in a line. */
+export function wordsOf(error: unknown): string {
+  return (error instanceof Error ? wordsOfApiError(error) : undefined) ?? describeError(error);
 }
 
 /**

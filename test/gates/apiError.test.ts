@@ -5,7 +5,7 @@ import { fromTool, message, messageStream, tool, toToolResult } from 'rxfleet/ag
 import { reply, type Reply } from 'rxfleet/testing';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { describeError } from '../../src/core/errors.js';
+import { wordsOf } from '../../src/gates/apiError.js';
 import { ask, start } from '../sources/harness.js';
 
 const KEY = 'sk-ant-api03-abcdefghijklmnop';
@@ -21,7 +21,7 @@ describe('the error of an API in words', () => {
     const error = await failing(reply.error(429, { retryAfter: 7, message: 'Slow down, please.' }));
     expect(error).toBeInstanceOf(Anthropic.RateLimitError);
     expect(error.message).toContain('{"type":"error"');
-    expect(describeError(error)).toBe('The API answered 429 rate_limit_error: Slow down, please (request req_0001, retry after 7 s)');
+    expect(wordsOf(error)).toBe('The API answered 429 rate_limit_error: Slow down, please (request req_0001, retry after 7 s)');
   });
 
   it.each([
@@ -29,16 +29,16 @@ describe('the error of an API in words', () => {
     [reply.error(500, { message: 'two\nlines' }), 'The API answered 500 api_error: two lines (request req_0001)'],
     [reply.error(401, { message: `bad key ${KEY}` }), 'The API answered 401 authentication_error: bad key [redacted] (request req_0001)'],
   ])('%#', async (answer, words) => {
-    expect(describeError(await failing(answer))).toBe(words);
+    expect(wordsOf(await failing(answer))).toBe(words);
   });
 
   it('an event in the middle of a stream', async () => {
     const { cause } = await failing(reply.text('hello', { fault: { kind: 'error', after: 2 } }), true);
-    expect(describeError(cause)).toBe('The API reported overloaded_error: Overloaded (request req_0001)');
+    expect(wordsOf(cause)).toBe('The API reported overloaded_error: Overloaded (request req_0001)');
   });
 
   it('is one line of a bounded length, also when the API is hostile', async () => {
-    const said = describeError(await failing(reply.error(400, { message: `x\n${'y'.repeat(50_000)}`, type: 'z'.repeat(5_000) })));
+    const said = wordsOf(await failing(reply.error(400, { message: `x\n${'y'.repeat(50_000)}`, type: 'z'.repeat(5_000) })));
     expect(said.length).toBeLessThan(500);
     expect(said).not.toContain('\n');
     expect(said).toContain('req_0001');
@@ -62,7 +62,7 @@ describe('the error of an API in words', () => {
       'mine',
     ],
   ])('of what has another shape its own message: %#', (error, words) => {
-    expect(describeError(error)).toBe(words);
+    expect(wordsOf(error)).toBe(words);
   });
 });
 
