@@ -21,7 +21,9 @@ const scripts = {
   /** A call, and an answer when it has its result; each after 40 ms. */
   twoTurns: (request) => {
     const pace = { headersMs: 40 };
-    return lastToolResults(request).length > 0 ? reply.text('It is done.', { pace }) : reply.toolUse([{ name: 'look', input: {} }], { pace });
+    return lastToolResults(request).length > 0
+      ? reply.text('It is done.', { pace })
+      : reply.toolUse([{ name: 'look', input: {} }], { pace });
   },
 };
 

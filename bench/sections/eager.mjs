@@ -88,7 +88,10 @@ function group(title, script, goal = {}) {
     tell: (r, name) => r[name].whole,
     rows: [
       { what: 'waiting for the end of the reply, over starting early', figure: (r) => r.waiting.whole / r.eager.whole, ...goal },
-      { what: 'a loop by hand that waits for the end of the reply, over starting early', figure: (r) => r['by hand'].whole / r.eager.whole },
+      {
+        what: 'a loop by hand that waits for the end of the reply, over starting early',
+        figure: (r) => r['by hand'].whole / r.eager.whole,
+      },
       { what: 'the reply alone', figure: (r) => r.eager.reply, unit: 'ms' },
       { what: 'from its end to the end of the turn: starting early', figure: (r) => r.eager.whole - r.eager.reply, unit: 'ms' },
       { what: 'from its end to the end of the turn: waiting', figure: (r) => r.waiting.whole - r.waiting.reply, unit: 'ms' },

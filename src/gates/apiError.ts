@@ -13,7 +13,7 @@ interface ApiErrorShape {
 
 /** What an error says, in a line. */
 export function wordsOf(error: unknown): string {
-  return (error instanceof Error ? wordsOfApiError(error) : undefined) ?? describeError(error);
+  return (typeof error === 'object' && error !== null ? wordsOfApiError(error) : undefined) ?? describeError(error);
 }
 
 /**

@@ -66,6 +66,7 @@ export abstract class BucketLine<Snapshot> extends LineGate<Snapshot, BucketVisi
     return this.pausedUntil === -Infinity && this.limits.fits(waiter.costs);
   }
 
+  /** @internal */
   override pump(): void {
     if (this.line.length > 0) this.now();
     super.pump();

@@ -122,16 +122,16 @@ export abstract class GateBase<Snapshot, T extends AnyVisit> extends Disposing {
     if (this.watched) this.tell({ type: 'settled', path: call.scope.path, end: kind });
   }
 
-  // For its turns; a gate overrides those that it cares about
+  // For its visits; a gate overrides those that it cares about
 
   /** @internal */
-  began(_turn: T): void {}
+  began(_visit: T): void {}
   /** @internal */
-  used(_turn: T, _usage: never): void {}
+  used(_visit: T, _usage: never): void {}
   /** @internal */
-  ended(_turn: T, _end: CallEnd): (() => Withdraw) | void {}
+  ended(_visit: T, _end: CallEnd): (() => Withdraw) | void {}
   /** @internal */
-  left(_turn: T, _end: CallEnd): void {}
+  left(_visit: T, _end: CallEnd): void {}
   /** @internal */
   pump(): void {}
 
@@ -237,7 +237,7 @@ export abstract class LineGate<Snapshot, W extends AnyVisit> extends GateBase<Sn
     return () => this.withdraw(waiter);
   }
 
-  /** Lets in whoever fits, in turn. A loop: what a grant starts may end at once and call back in. */
+  /** @internal Lets in whoever fits, in turn. A loop: what a grant starts may end at once and call back in. */
   override pump(): void {
     if (this.granting || this.disposed || this.line.length === 0) return;
     this.granting = true;

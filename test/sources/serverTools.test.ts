@@ -62,7 +62,9 @@ describe('ids that the API would not take back', () => {
   it.each(['functions.echo:0', '', 'ü'])('%j: the call runs, and goes on under an id of its own', async (id) => {
     const echo = tool({ name: 'echo', description: '', input: z.object({}), run: () => 'ok' });
     const { client } = await start((request) =>
-      lastToolResults(request).length > 0 ? reply.text('done') : reply.message({ content: [{ type: 'tool_use', id, name: 'echo', input: {} }] }),
+      lastToolResults(request).length > 0
+        ? reply.text('done')
+        : reply.message({ content: [{ type: 'tool_use', id, name: 'echo', input: {} }] }),
     );
     const end = await lastValueFrom(agent({ client, ...ask, tools: [echo] }));
     expect(end).toMatchObject({ type: 'done', text: 'done' });
