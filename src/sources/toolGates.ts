@@ -99,16 +99,18 @@ export function behindGates(
 
 /** Waits until nobody holds what the call needs, and tells when it has to. */
 function inTurn(work: Observable<unknown>, lock: KeyedLock, keys: LockKeys, call: GatedCall): Observable<unknown> {
-  let granted = false;
-  const begun = defer(() => {
-    granted = true;
-    return work;
+  return defer(() => {
+    let granted = false;
+    const begun = defer(() => {
+      granted = true;
+      return work;
+    });
+    const waits = defer(() => {
+      if (!granted) call.waiting([...(keys.writes ?? []), ...(keys.reads ?? [])]);
+      return EMPTY;
+    });
+    return merge(begun.pipe(serializeBy(lock, keys)), waits);
   });
-  const waits = defer(() => {
-    if (!granted) call.waiting([...(keys.writes ?? []), ...(keys.reads ?? [])]);
-    return EMPTY;
-  });
-  return merge(begun.pipe(serializeBy(lock, keys)), waits);
 }
 
 /** An input that a person has changed and the tool's schema has taken. */
