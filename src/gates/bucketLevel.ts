@@ -66,8 +66,9 @@ export class BucketLevel {
 
   /** Sets the level as it is known from elsewhere. */
   set(value: number): void {
-    if (value === this.value && value < this.capacity) return;
-    this.value = Math.max(-this.capacity, Math.min(this.capacity, value));
+    const bounded = Math.max(-this.capacity, Math.min(this.capacity, value));
+    if (bounded === this.value && bounded < this.capacity) return;
+    this.value = bounded;
     this.part = 0;
   }
 

@@ -369,6 +369,18 @@ describe('TokenBucket, whatever happens', () => {
   it('with pauses, drains, a server that says less and a disposal', () =>
     fc.assert(fc.property(runs(stepsOf(pauses, drains, syncs, disposals)), holds), { numRuns: 300 }));
 
+  it('a server that says less than the bucket can owe takes nothing of the next token', () => {
+    const plan = { priority: 0, key: undefined, ends: 'completes', onCancel: 'keep', drops: undefined, again: true } as const;
+    const limits = { maxQueue: Infinity, maxQueueCost: Infinity, maxWaitMs: Infinity, overflow: 'reject' } as const;
+    const steps: Step[] = [
+      { do: 'call', plan: { ...plan, cost: 0, afterMs: 2, used: 1 } },
+      { do: 'call', plan: { ...plan, cost: 2, afterMs: 0, used: 3 } },
+      { do: 'advance', n: 2 },
+      { do: 'sync', n: -3 },
+    ];
+    holds({ capacity: 2, tokens: 1, everyMs: 3, ...limits, steps });
+  });
+
   it('#C7 #54 with a clock that jumps back and ahead', () => fc.assert(fc.property(runs(stepsOf(pauses, jumps)), holds), { numRuns: 300 }));
 
   it('without refill what is left is the capacity less what was charged: granted = charged + refunded', () =>
