@@ -108,7 +108,7 @@ export class ApprovalBook<R, W> {
     this.forget(now);
     const under = id === undefined ? undefined : this.waiting.get(id);
     if (under?.waiter !== undefined) return undefined;
-    const left = this.leftFor(key ?? id, request);
+    const left = this.leftFor(key ?? id, request, under);
     if (left?.decision !== undefined) return left;
     if (under !== undefined && under !== left) this.discard(under);
     if (left !== undefined) return this.join(left, { id, request, key, waiter, dueAt });
@@ -169,8 +169,10 @@ export class ApprovalBook<R, W> {
   }
 
   /** What was left of a request for the same. What has the same key and asks for something else is of no use to anybody. */
-  private leftFor(key: string | undefined, request: R): Entry<R, W> | undefined {
-    for (const entry of (key === undefined ? undefined : this.left.get(key)) ?? []) {
+  private leftFor(key: string | undefined, request: R, under: Entry<R, W> | undefined): Entry<R, W> | undefined {
+    if (key === undefined) return undefined;
+    if (under?.key === key && this.same(under.request, request)) return under;
+    for (const entry of this.left.get(key) ?? []) {
       const fits = this.same(entry.request, request);
       if (!fits) this.discard(entry);
       else if (entry.decision !== undefined) this.remove(entry);

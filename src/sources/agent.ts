@@ -14,7 +14,7 @@ import { Inbox, sayable } from './inbox.js';
 import { begun, planTurn, type TurnOptions, type TurnPlan, type TurnTimeouts } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
-import { planAround } from './turnScope.js';
+import { turnAround } from './turnScope.js';
 
 export interface AgentOptions<O = unknown> extends Omit<TurnOptions<O>, 'timeouts'> {
   /** Label of the agent's scope: what paths, reports and errors call it. Default `agent`. */
@@ -68,7 +68,7 @@ export function agent<O = unknown>(options: AgentOptions<O>): Observable<AgentEv
       if (workflow !== undefined) scope.setDeadline(workflow);
       scope.begin(() => {
         scope.tellStarted();
-        const ledger = (scope.ledger = own.open().below(scope.above?.ledger, name));
+        const ledger = (scope.ledger = own.open().below(turnAround(scope.up)?.ledger, name));
         const inbox = new Inbox(inbox$);
         const run = new AgentRun(own, ledger, scope, maxTurns, inbox);
         return inbox.beside(run.events());
@@ -80,7 +80,7 @@ export function agent<O = unknown>(options: AgentOptions<O>): Observable<AgentEv
     const trees = bounds(around?.trees ?? [], limits, within?.depth ?? 0);
     const limit = (inner: Observable<AgentEvent>, tree: DepthGate): Observable<AgentEvent> =>
       inner.pipe(depthLimit(tree, plan.scope.within, { label: name }));
-    const bounded = trees.reduceRight(limit, run(begun(plan, planAround(within)), trees));
+    const bounded = trees.reduceRight(limit, run(begun(plan, turnAround(within)?.plan), trees));
     (bounded as DirectObservable<AgentEvent>).begin(sink);
   });
   return events as Observable<AgentEvent<O>>;

@@ -4,15 +4,12 @@ import type { ScopeOptions } from '../core/options.js';
 import type { CancelReason } from '../core/types.js';
 import type { DepthGate } from '../gates/depthGate.js';
 import type { AgentBelow, AgentEvent, AgentStep } from './agentEvent.js';
-import type { Ledger } from './conversation.js';
 import type { TurnPlan } from './turnPlan.js';
 import { TurnScope } from './turnScope.js';
 
 /** The scope of one run of an agent: one level deeper than what started it, and heard by every agent around it. */
 export class AgentScope extends TurnScope<AgentEvent> {
-  readonly above: AgentScope | undefined;
-  /** What it continues. */
-  ledger: Ledger | undefined = undefined;
+  private readonly above: AgentScope | undefined;
   /** Numbers the agents of a whole tree: only the outermost one counts. */
   private count = 0;
   private readonly number: number;

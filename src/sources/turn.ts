@@ -5,7 +5,7 @@ import type { ScopeNode } from '../core/node.js';
 import { begun, planTurn, type TurnOptions } from './turnPlan.js';
 import type { TurnEvent } from './turnEvent.js';
 import { TurnRun } from './turnRun.js';
-import { planAround, TurnScope } from './turnScope.js';
+import { turnAround, TurnScope } from './turnScope.js';
 
 /**
  * One turn: streams a reply of the model, runs the calls in it in one scope, and ends with the history that answers all of them in one batch.
@@ -21,10 +21,10 @@ import { planAround, TurnScope } from './turnScope.js';
 export function turn<O = unknown>(options: TurnOptions<O>): Observable<TurnEvent<O>> {
   const plan = planTurn('turn', options, undefined);
   const events = new DirectObservable<TurnEvent>((sink) => {
-    const own = begun(plan, planAround(innermost(plan.scope.within as ScopeNode | undefined)));
+    const own = begun(plan, turnAround(innermost(plan.scope.within as ScopeNode | undefined))?.plan);
     const scope = new TurnScope<TurnEvent>(sink, plan.scope, own);
     scope.begin(() => {
-      const ledger = plan.open();
+      const ledger = (scope.ledger = own.open().below(turnAround(scope.up)?.ledger, 'turn'));
       return ledger.continued(() => new TurnRun(own, ledger, scope, 1).events(), plan.whenBusy);
     });
   });

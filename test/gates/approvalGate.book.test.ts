@@ -91,6 +91,15 @@ describe('ApprovalBook', () => {
     expect([desk.size, desk.remembered]).toEqual([2, 0]);
   });
 
+  it('of several that are the same, whoever asks under an id gets what was left under it', () => {
+    const desk: Book = new ApprovalBook('desk', { keepMs: 100, maxKept: 5 }, undefined, (entry) => dropped.push(entry.id));
+    const dropped: string[] = [];
+    const entries = ['a', 'b', 'c'].map((id) => ask(desk, id, 0, { key: 'mail', request: 'mail' }) as Page);
+    for (const entry of [...entries].reverse()) desk.leave(entry);
+    const again = ['a', 'b', 'c'].map((id) => ask(desk, id, 1, { key: 'mail', request: 'mail' }));
+    expect([again, dropped, desk.size]).toEqual([entries, [], 3]);
+  });
+
   it('what was kept is for the same request only: ids come from models, and come again', () => {
     const desk: Book = new ApprovalBook('desk', { keepMs: 100, maxKept: 2 }, (one, other) => one === other);
     for (const decided of [true, false]) {

@@ -263,6 +263,31 @@ describe('approvals of calls', () => {
     expect(desk.snapshot()).toMatchObject({ pending: [], remembered: 0 });
   });
 
+  it('also one that was started inside of a turn', async () => {
+    const desk = new ApprovalGate();
+    const chat = conversation([hello]);
+    const { client } = await start((request) => {
+      if (lastToolResults(request).some(({ text }) => text.startsWith('sent') || text === 'done')) return reply.text('done');
+      const lead = request.messages[0]?.content === hello.content;
+      return replying([lead ? { name: 'delegate', input: {} } : { name: 'mail', input: { to: 'bob' } }]);
+    });
+    const delegate = tool({
+      name: 'delegate',
+      description: 'gives a task away',
+      input: z.object({}),
+      run: (_input, { scope }) => agent({ client, ...ask, messages: [{ role: 'user', content: 'write' }], tools: [mail], within: scope }),
+    });
+    const options = { client, ...ask, messages: chat, tools: [delegate], approvals: desk };
+    const asked = new Promise<string>((resolve) => desk.events$.subscribe((event) => event.type === 'approval' && resolve(event.id)));
+    const running = turn(options).subscribe();
+    const id = await asked;
+    running.unsubscribe();
+    expect(desk.approve(id)).toBe(true);
+    chat.add({ role: 'user', content: 'go on' });
+    await lastValueFrom(turn(options));
+    expect([made, desk.snapshot().remembered]).toEqual([[{ to: 'bob' }], 0]);
+  });
+
   it('another conversation does not, though it asks for the same', async () => {
     const desk = new ApprovalGate();
     let n = 0;
