@@ -88,7 +88,7 @@ export class ApprovalBook<R, W> {
       return taken === undefined || (taken.waiter === undefined && taken.key === key);
     };
     let free = id;
-    for (let n = 2; free !== undefined && !isFree(free); n++) free = `${id}-${n}`;
+    while (free !== undefined && !isFree(free)) free = `${id}-${++this.numbered}`;
     return free;
   }
 

@@ -100,6 +100,13 @@ describe('ApprovalBook', () => {
     expect([again, dropped, desk.size]).toEqual([entries, [], 3]);
   });
 
+  it('finds a free id at once, however many ask under the same', () => {
+    const desk = book();
+    const ids = Array.from({ length: 20_000 }, (_, n) => ask(desk, desk.free('call_0', undefined), 0, { request: `mail ${n}` })?.id);
+    expect(new Set(ids).size).toBe(20_000);
+    expect(ids.slice(0, 3)).toEqual(['call_0', 'call_0-1', 'call_0-2']);
+  });
+
   it('what was kept is for the same request only: ids come from models, and come again', () => {
     const desk: Book = new ApprovalBook('desk', { keepMs: 100, maxKept: 2 }, (one, other) => one === other);
     for (const decided of [true, false]) {
