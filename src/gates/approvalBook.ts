@@ -108,7 +108,7 @@ export class ApprovalBook<R, W> {
     this.forget(now);
     const under = id === undefined ? undefined : this.waiting.get(id);
     if (under?.waiter !== undefined) return undefined;
-    const left = this.leftFor(key ?? id, request, under);
+    const left = this.leftFor(key ?? id, request, id);
     if (left?.decision !== undefined) return left;
     if (under !== undefined && under !== left) this.discard(under);
     if (left !== undefined) return this.join(left, { id, request, key, waiter, dueAt });
@@ -168,17 +168,20 @@ export class ApprovalBook<R, W> {
     for (const entry of [...this.waiting.values(), ...this.decided]) this.remove(entry);
   }
 
-  /** What was left of a request for the same. What has the same key and asks for something else is of no use to anybody. */
-  private leftFor(key: string | undefined, request: R, under: Entry<R, W> | undefined): Entry<R, W> | undefined {
-    if (key === undefined) return undefined;
-    if (under?.key === key && this.same(under.request, request)) return under;
-    for (const entry of this.left.get(key) ?? []) {
-      const fits = this.same(entry.request, request);
-      if (!fits) this.discard(entry);
-      else if (entry.decision !== undefined) this.remove(entry);
-      if (fits) return entry;
+  /** What was left of a request for the same, by preference under the same id. What has the same key and asks for something else is of no use to anybody. */
+  private leftFor(key: string | undefined, request: R, id: string | undefined): Entry<R, W> | undefined {
+    let first: Entry<R, W> | undefined;
+    for (const entry of (key === undefined ? undefined : this.left.get(key)) ?? []) {
+      if (!this.same(entry.request, request)) this.discard(entry);
+      else if (entry.id === id) return this.handOut(entry);
+      else first ??= entry;
     }
-    return undefined;
+    return first && this.handOut(first);
+  }
+
+  private handOut(entry: Entry<R, W>): Entry<R, W> {
+    if (entry.decision !== undefined) this.remove(entry);
+    return entry;
   }
 
   private discard(entry: Entry<R, W>): void {

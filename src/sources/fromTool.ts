@@ -197,7 +197,7 @@ class EventRun extends ToolRun<ToolEvent> {
  * @param toolUse - a `tool_use` block of the model: `id`, `name` and `input`
  * @param ctx - the scope of the call. Default: the one in whose synchronous subscribe chain it is subscribed, if any
  * @param options - `guard`, what {@link guard} returns: gates that the call passes once its input is fine; `timeoutMs`, for tools without one;
- * `approvals` and `lock`. Default of these two: those of the agent around
+ * `approvals` and `lock`. Default of these two: those of the turn or agent around
  * @returns a cold Observable that never errors: a tool that is unknown, refuses its input, is refused by its guard, throws or takes too long has
  * `failed`. Unsubscribing cancels the call
  * @see {@link toToolResult} for the answer to the model

@@ -59,7 +59,7 @@ const WHO = 'toolGraph';
  * ```
  *
  * @param options - `tools`, `concurrency` (default 16), `policy` (default `answer`), `guard`, `timeoutMs`, `approvals` and `lock` (default: those of the
- * agent around), and those of every scope. Throws a TypeError or RangeError for a wrong one
+ * turn or agent around), and those of every scope. Throws a TypeError or RangeError for a wrong one
  * @returns an operator that emits the events of `fromTool` with the `index` of the call in the plan. Every call gets exactly one `result`, `failed`
  * or `cancelled`, also when the graph is stopped; the output ends when everything has settled. It errors with what the plan errors with, with
  * `failFast` with what a call failed with, and with ScopeCancelledError or DeadlineExceededError when it is cancelled from above. Unsubscribing cancels all calls

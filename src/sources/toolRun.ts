@@ -137,7 +137,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     if (definition.versionOf === undefined) return work;
     const retries = new ConflictRetries(definition.conflictRetries, (error, again) => {
       this.newer = error.version;
-      if (!again && this.key !== undefined) chat?.versions.showed(this.key, error.version);
+      if (!again && this.key !== undefined) chat?.versions.met(this.key, error.version);
       this.tellConflict(error, again);
     });
     return work.pipe(admit(retries, undefined));
@@ -157,7 +157,7 @@ export abstract class ToolRun<R> extends OutputScope<unknown, R> {
     const { key, noted } = this;
     const { chat, definition } = this.invocation;
     if (key === undefined || noted === undefined) return;
-    if (definition.effect === 'none') chat?.versions.showed(key, noted);
+    if (definition.effect === 'none') chat?.versions.read(key, noted);
     else chat?.versions.wrote(key, noted);
   }
 

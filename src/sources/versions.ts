@@ -16,6 +16,8 @@ export interface Chat {
 /** The versions that the model has seen in one conversation, by key. */
 export class SeenVersions {
   private readonly seen = new Map<string, Version>();
+  /** What was written in this turn. */
+  private readonly written = new Set<string>();
   /** Of results that the model gets with the end of the turn. */
   private readonly coming = new Map<string, Version>();
 
@@ -27,10 +29,16 @@ export class SeenVersions {
   wrote(key: string, version: Version): void {
     this.seen.set(key, version);
     this.coming.delete(key);
+    this.written.add(key);
   }
 
-  /** Something was read, or shown after a conflict: calls that were made before do not know of it. */
-  showed(key: string, version: Version): void {
+  /** Something was read: calls that were made before do not know of it. Beside a write nobody knows which came first, and the write counts. */
+  read(key: string, version: Version): void {
+    if (!this.written.has(key)) this.coming.set(key, version);
+  }
+
+  /** Something was shown after a conflict. */
+  met(key: string, version: Version): void {
     this.coming.set(key, version);
   }
 
@@ -38,6 +46,7 @@ export class SeenVersions {
   settle(kept: boolean): void {
     if (kept) for (const [key, version] of this.coming) this.seen.set(key, version);
     this.coming.clear();
+    this.written.clear();
   }
 }
 

@@ -98,6 +98,10 @@ describe('ApprovalBook', () => {
     for (const entry of [...entries].reverse()) desk.leave(entry);
     const again = ['a', 'b', 'c'].map((id) => ask(desk, id, 1, { key: 'mail', request: 'mail' }));
     expect([again, dropped, desk.size]).toEqual([entries, [], 3]);
+    for (const entry of entries) desk.leave(entry);
+    desk.decide(entries[2] as Page, { kind: 'denied', reason: undefined }, 2);
+    const last = ['c', 'b', 'a'].map((id) => ask(desk, id, 3, { key: 'mail', request: 'mail' })?.decision?.kind);
+    expect(last).toEqual(['denied', undefined, undefined]);
   });
 
   it('finds a free id at once, however many ask under the same', () => {
