@@ -22,7 +22,7 @@ describe('a process that dies while it writes', () => {
     const path = join(folder(), 'trips.jsonl');
     const writer = script(
       `const values = new Subject();
-       values.pipe(jsonLines(args[0], { maxBytes: 200_000, keep: 900 })).subscribe();
+       values.pipe(jsonLines(args[0], { maxBytes: 200_000, keep: 900, maxQueueBytes: 100_000_000 })).subscribe();
        let n = 0;
        const some = () => { for (let i = 0; i < 20; i++) values.next({ n: n++, text: 'x'.repeat(n % 300) }); setImmediate(some); };
        some();`,
