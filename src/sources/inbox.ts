@@ -1,4 +1,4 @@
-import { EMPTY, Observable, Subject, take } from 'rxjs';
+import { EMPTY, Observable, Subject, take, takeWhile } from 'rxjs';
 import { captureContext } from '#context';
 import type { Block } from './historyLines.js';
 import type { MessageParam } from './historyParts.js';
@@ -43,7 +43,7 @@ export class Inbox {
     const { source } = this;
     if (source === undefined) return run;
     return new Observable((out) => {
-      const heard = source.subscribe({
+      const heard = source.pipe(takeWhile(() => !out.closed)).subscribe({
         next: (content) => {
           if (typeof content !== 'string' && !Array.isArray(content))
             return out.error(new TypeError('agent: inbox$ must emit texts, or lists of content blocks.'));
@@ -58,7 +58,7 @@ export class Inbox {
         },
       });
       out.add(heard);
-      out.add(run.subscribe(out));
+      if (!out.closed) out.add(run.subscribe(out));
     });
   }
 
