@@ -1,4 +1,4 @@
-import { EMPTY, Observable, Subject, take, takeWhile } from 'rxjs';
+import { EMPTY, Observable, Subject, take, takeUntil } from 'rxjs';
 import { captureContext } from '#context';
 import type { Block } from './historyLines.js';
 import type { MessageParam } from './historyParts.js';
@@ -43,7 +43,9 @@ export class Inbox {
     const { source } = this;
     if (source === undefined) return run;
     return new Observable((out) => {
-      const heard = source.pipe(takeWhile(() => !out.closed)).subscribe({
+      const left = new Subject<void>();
+      out.add(() => left.next());
+      source.pipe(takeUntil(left)).subscribe({
         next: (content) => {
           if (typeof content !== 'string' && !Array.isArray(content))
             return out.error(new TypeError('agent: inbox$ must emit texts, or lists of content blocks.'));
@@ -57,7 +59,6 @@ export class Inbox {
           this.arrivals.complete();
         },
       });
-      out.add(heard);
       if (!out.closed) out.add(run.subscribe(out));
     });
   }
