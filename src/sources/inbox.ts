@@ -55,6 +55,7 @@ export class Inbox {
         },
         error: (error: unknown) => out.error(error),
         complete: () => {
+          if (out.closed) return;
           this.open = false;
           this.arrivals.complete();
         },

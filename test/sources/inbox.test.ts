@@ -46,6 +46,16 @@ describe('inbox$', () => {
     expect(chat.messages[0]).toEqual(said('hi'));
   });
 
+  it('one that is left while it waits asks nobody', async () => {
+    const { client, server } = await start(() => reply.text('hello'));
+    const inbox$ = new Subject<string>();
+    const running = agent({ client, ...ask, messages: [], inbox$ }).subscribe();
+    running.unsubscribe();
+    expect(inbox$.observed).toBe(false);
+    await sleep(20);
+    expect(server.stats().requests).toBe(0);
+  });
+
   it('nor does it ask the model to answer its own reply', async () => {
     const inbox$ = new Subject<string>();
     const { client, server } = await start(() => reply.text('hello'));
